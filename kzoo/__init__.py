@@ -1,0 +1,63 @@
+"""kzoo: the model zoo for Keras 3.
+
+    import kzoo
+    model = kzoo.build_model("cnn", num_classes=10)
+    run = kzoo.train("cnn", "digits", out="runs/cnn")
+
+Public names load on first use, so that ``import kzoo`` costs nothing and imports no
+Keras: the backend can still be chosen by ``KERAS_BACKEND`` after it.
+"""
+
+import importlib
+import sys
+from types import ModuleType
+from typing import Any
+
+__version__ = "0.1.0"
+
+# Where each public name lives.
+_HOMES = {
+    "build_model": "kzoo.registry",
+    "register": "kzoo.registry",
+    "replace_head": "kzoo.registry",
+    "list_models": "kzoo.index",
+    "describe": "kzoo.index",
+    "features": "kzoo.features",
+    "list_features": "kzoo.features",
+    "macs": "kzoo.macs",
+    "save": "kzoo.weights",
+    "load": "kzoo.weights",
+    "load_pretrained": "kzoo.weights.pretrained",
+    "load_dataset": "kzoo.datasets",
+    "Recipe": "kzoo.training",
+    "train": "kzoo.training",
+    "evaluate": "kzoo.training",
+    "distill": "kzoo.distillation",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'kzoo' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]
+
+
+class _Package(ModuleType):
+    """The package, in which no module hides the public function of the same name.
+
+    Whoever imports ``kzoo.features`` has Python set the attribute ``features`` to that
+    module, and ``kzoo.features(model, names)`` would call it.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

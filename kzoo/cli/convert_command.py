@@ -1,0 +1,91 @@
+"""``kzoo convert``: weights of another zoo into a model folder, or back."""
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from kzoo.cli.backend import add_backend, choose
+
+SOURCES = ("timm", "torchvision", "keras", "transformers")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "weights",
+        metavar="FILE",
+        help="a state dict in .safetensors, .pth or .weights.h5, or timm/NAME.TAG on "
+        "the hub; with --to, a model or run folder",
+    )
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
+        "--from",
+        dest="source",
+        default="",
+        metavar="ZOO",
+        help=f"whose names the file has: {', '.join(SOURCES)} (by default the nearest)",
+    )
+    way.add_argument("--to", metavar="ZOO", help="write FILE's model by its names")
+    parser.add_argument("--name", help="kzoo's model, such as resnet50")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a hyper-parameter, such as num_classes=10",
+    )
+    parser.add_argument(
+        "--out",
+        required=True,
+        metavar="OUT",
+        help="the model folder; with --to, a .safetensors or .pth file",
+    )
+    add_backend(parser)
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Prints what was changed on the way, a line each, and what was written."""
+    if parsed.to is not None:
+        return _run_back(parsed)
+    if not parsed.name:
+        raise ValueError("--name is missing: which of kzoo's models takes the weights")
+    if Path(parsed.out).is_file():
+        raise ValueError(f"--out {parsed.out} is a file, not a folder")
+    choose(parsed.backend)
+    from kzoo.hparams import parse
+    from kzoo.registry import find_family
+    from kzoo.weights.pretrained import convert_to_folder
+
+    variant = find_family(parsed.name).variants[parsed.name]
+    values = parse(type(variant), parsed.set, parsed.name)
+    found = convert_to_folder(
+        parsed.name, parsed.weights, parsed.out, parsed.source, **values
+    )
+    _report(parsed, {"model": parsed.name, "changes": list(found.changes)})
+    return 0
+
+
+def _run_back(parsed: argparse.Namespace) -> int:
+    if parsed.set or parsed.name:
+        raise ValueError("--to takes a model as it is: --name and --set go with --from")
+    choose(parsed.backend)
+    from kzoo.weights import load
+    from kzoo.weights.convert import to_source
+    from kzoo.weights.files import write_state_dict
+
+    model = load(parsed.weights)
+    write_state_dict(to_source(model, parsed.to), parsed.out)
+    _report(parsed, {"model": model.name, "changes": []})
+    return 0
+
+
+def _report(parsed: argparse.Namespace, facts: dict[str, Any]) -> None:
+    facts["out"] = parsed.out
+    if parsed.json:
+        print(json.dumps(facts))
+        return
+    for change in facts["changes"]:
+        print(change)
+    print(f"{facts['model']} is in {parsed.out}")

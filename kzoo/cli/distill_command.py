@@ -1,0 +1,235 @@
+"""``kzoo distill``: from a teacher to a run folder of its student, or to a study."""
+
+import argparse
+import json
+import logging
+import shlex
+import sys
+from pathlib import Path
+from typing import Any
+
+from kzoo.cli.backend import add_backend, choose
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument(
+        "--teacher",
+        action="append",
+        required=True,
+        metavar="RUN_OR_NAME",
+        help="a run folder; a name, trained first; 'self'; several = their mean",
+    )
+    parser.add_argument(
+        "--student", required=True, metavar="NAME", help="a name, or a folder to start"
+    )
+    parser.add_argument("--dataset", metavar="D", help="default: the teacher's")
+    parser.add_argument(
+        "--data", action="append", default=[], metavar="NAME=VALUE", help="its options"
+    )
+    parser.add_argument(
+        "--method", default="kd", metavar="M", help="or several, joined by +"
+    )
+    parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="of the method, such as temperature=2",
+    )
+    parser.add_argument("--recipe", metavar="R", help="default: the student's own")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="a hyper-parameter of the student or a recipe field",
+    )
+    parser.add_argument("--epochs", metavar="N")
+    parser.add_argument("--batch-size", metavar="N")
+    parser.add_argument("--seed", metavar="S")
+    parser.add_argument("--precision", metavar="P", help="such as mixed_bfloat16")
+    parser.add_argument("--out", metavar="DIR")
+    parser.add_argument("--distribution", metavar="X", default="none")
+    parser.add_argument(
+        "--study", metavar="M,M", help="compare these methods and the student alone"
+    )
+    parser.add_argument("--seeds", type=int, default=5, metavar="N", help="of a study")
+    parser.add_argument(
+        "--tries", type=int, default=1, metavar="N", help="settings tried of each"
+    )
+    add_backend(parser)
+    parser.add_argument(
+        "--fresh", action="store_true", help="move a run that lies there aside"
+    )
+    parser.add_argument(
+        "--extend", action="store_true", help="go on with a run for more epochs"
+    )
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Distils, with a progress line, and prints scores and what was saved."""
+    _check_words(parsed)
+    choose(parsed.backend)
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    if not parsed.json:
+        logging.getLogger("kzoo").setLevel(logging.INFO)
+    from kzoo.training import Interrupted, NonFiniteLossError, SnapshotError
+
+    try:
+        return _study(parsed) if parsed.study else _distill(parsed)
+    except (NonFiniteLossError, SnapshotError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except Interrupted as error:
+        again = shlex.join(word for word in sys.argv[1:] if word != "--fresh")
+        print(f"{error}; to go on: kzoo {again}", file=sys.stderr)
+        return 75  # EX_TEMPFAIL: try again
+
+
+def _check_words(parsed: argparse.Namespace) -> None:
+    """A typo is told before Keras is imported, which takes seconds."""
+    from kzoo import index
+    from kzoo.index import unknown_model
+    from kzoo.models.distiller_options import DistillerHParams
+
+    known = index.entries()
+    for name in (*parsed.teacher, parsed.student):
+        if name != "self" and name not in known and not Path(name).exists():
+            raise ValueError(unknown_model(name, known))
+    if parsed.student == "self":
+        raise ValueError("the student is a model's name; 'self' is for --teacher")
+    for method in (parsed.study or parsed.method).split(","):
+        DistillerHParams(method=method)
+
+
+def _request(parsed: argparse.Namespace) -> dict[str, Any]:
+    """What ``distill`` and ``study`` both take by name."""
+    from kzoo.datasets import parse_options
+    from kzoo.distillation import DistillOptions
+    from kzoo.hparams import declarations, from_text, parse, split_assignments
+    from kzoo.training.plan import starting_point
+    from kzoo.training.recipe import Recipe
+
+    _, _, known = starting_point(parsed.student)
+    kinds = {
+        key: declaration.type
+        for declared in (type(known), Recipe)
+        for key, declaration in declarations(declared).items()
+    }
+    short = ("epochs", "batch_size", "seed", "precision")
+    given = [(key, getattr(parsed, key)) for key in short]
+    settings = {
+        key: from_text(text, kinds.get(key, str))
+        for key, text in [*given, *split_assignments(parsed.set)]
+        if text is not None
+    }
+    data = {}
+    if parsed.data:
+        if parsed.dataset is None:
+            raise ValueError("--data needs --dataset")
+        data = parse_options(parsed.dataset, parsed.data)
+    options = parse(DistillOptions, parsed.option, "distill")
+    return {"options": options, "recipe": parsed.recipe, "data": data, **settings}
+
+
+def _distill(parsed: argparse.Namespace) -> int:
+    from kzoo.cli.progress import ProgressLine
+    from kzoo.distillation import distill
+    from kzoo.distillation.report import REPORT
+    from kzoo.weights import read_json
+
+    if parsed.fresh and parsed.extend:
+        raise ValueError("--fresh and --extend exclude each other")
+    done = distill(
+        parsed.teacher if len(parsed.teacher) > 1 else parsed.teacher[0],
+        parsed.student,
+        parsed.dataset,
+        parsed.method,
+        parsed.out,
+        existing="fresh" if parsed.fresh else "extend" if parsed.extend else "resume",
+        distribution=parsed.distribution,
+        callbacks=() if parsed.json else (ProgressLine(),),
+        **_request(parsed),
+    )
+    path = done.folder / REPORT
+    report = read_json(path) if path.exists() else None
+    if parsed.json:
+        print(json.dumps({**done.metrics, "compression": report}))
+        return 0
+
+    from kzoo.cli.tables import scores_table
+
+    scores_table({split: done.metrics[split] for split in ("validation", "test")})
+    if report:
+        _compression_table(report)
+    print(
+        f"epoch {done.metrics['best_epoch']} kept, {done.metrics['seconds']:.0f} s; "
+        f"everything is in {done.folder}"
+    )
+    return 0
+
+
+def _compression_table(report: dict[str, Any]) -> None:
+    """Teacher and student side by side."""
+    from rich.console import Console
+    from rich.table import Table
+
+    teacher, student = report["teacher"], report["student"]
+    table = Table("", "teacher", "student", "share")
+    counts = [(name, teacher[name], student[name]) for name in ("weights", "macs")]
+    counts.append(("file, bytes", teacher["file_bytes"], student["file_bytes"]))
+    for batch_size, time in teacher["latency_ms"].items():
+        own = student["latency_ms"][batch_size]
+        counts.append((f"ms for {batch_size}", time, own))
+    if "accuracy" in teacher:
+        counts.append(("accuracy", teacher["accuracy"], student["accuracy"]))
+    for name, left, right in counts:
+        if left and right is not None:
+            shown = (
+                f"{x:,}" if isinstance(x, int) else f"{x:.4g}" for x in (left, right)
+            )
+            table.add_row(name, *shown, f"{right / left:.1%}")
+    told = f"agreement {report['agreement']:.1%}" if "agreement" in report else None
+    Console().print(table)
+    saw = [one and f"{one['name']} {one['options']}" for one in report["teacher_saw"]]
+    print("; ".join(filter(None, [told, f"the teacher saw {saw or 'unknown data'}"])))
+
+
+def _study(parsed: argparse.Namespace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    from kzoo.distillation import study
+
+    if len(parsed.teacher) > 1:
+        raise ValueError("a study takes one teacher")
+    if parsed.seed is not None:
+        raise ValueError("a study takes --seeds, the number of them, instead of --seed")
+    rows = study(
+        parsed.teacher[0],
+        parsed.student,
+        parsed.dataset,
+        parsed.study.split(","),
+        parsed.out or "runs/study",
+        seeds=parsed.seeds,
+        tries=parsed.tries,
+        **_request(parsed),
+    )
+    if parsed.json:
+        print(json.dumps(rows))
+        return 0
+    table = Table("method", "validation", "test", "against alone", "against kd", "saw")
+    for row in rows:
+        table.add_row(
+            row["method"],
+            f"{row['validation']:.4f}",
+            f"{row['test']:.4f} ± {row['test_std']:.4f}",
+            f"{row['against_alone']:+.4f} (p {row['p_alone']:.3f})",
+            f"{row['against_kd']:+.4f} (p {row['p_kd']:.3f})",
+            row["teacher_saw"],
+        )
+    Console().print(table)
+    print(f"everything is in {parsed.out or 'runs/study'}")
+    return 0

@@ -1,0 +1,86 @@
+"""Parses the command line and calls one command.
+
+A user's mistake is one line on stderr and exit code 2, never a traceback.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+# name -> what it does; each is a module of kzoo.cli with `arguments` and `run`.
+COMMANDS = {
+    "list": "models of the zoo",
+    "describe": "one model: its hyper-parameters, size and measured scores",
+    "train": "train a model into a run folder",
+    "evaluate": "score a run on a split of its data",
+    "convert": "take weights of another zoo, or give a model to it",
+    "distill": "train a student with a teacher into a run folder",
+    "doctor": "backend, devices and versions",
+}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message}; see {self.prog} --help", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command; returns the exit code."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    parser = Parser(prog="kzoo", description="The model zoo for Keras 3.")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    # Only the module of the command that was called is imported.
+    called = next((word for word in words if not word.startswith("-")), "")
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(name, help=summary, description=summary)
+        if name == called:
+            module = importlib.import_module(f"kzoo.cli.{name}_command")
+            module.arguments(command)
+            command.set_defaults(run=module.run)
+    if called and called not in COMMANDS:
+        from kzoo.hparams import nearest
+
+        return _fail(f"unknown command {called!r}{nearest(called, COMMANDS)}")
+    parsed = parser.parse_args(words)
+    if parsed.version:
+        import kzoo
+
+        print(kzoo.__version__)
+        return 0
+    if not parsed.command:
+        parser.print_help()
+        return 2
+    return _call(parsed)
+
+
+def _call(parsed: argparse.Namespace) -> int:
+    try:
+        code: int = parsed.run(parsed)
+    except BrokenPipeError:  # the reader has seen enough
+        sys.stderr.close()
+        return 0
+    except (ValueError, TypeError, OSError) as error:
+        if _is_ours(error):
+            return _fail(str(error))
+        raise
+    return code
+
+
+def _is_ours(error: BaseException) -> bool:
+    """Whether kzoo raised it; a ValueError out of Keras is a fault, not a mistake."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    module = "" if trace is None else str(trace.tb_frame.f_globals.get("__name__"))
+    return module.split(".")[0] in ("kzoo", "__main__") or isinstance(error, OSError)
+
+
+def _fail(message: str) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return 2

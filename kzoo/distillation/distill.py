@@ -1,0 +1,260 @@
+"""``distill``: a student's run folder, from a teacher."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kzoo import distribution as distributions
+from kzoo import hparams
+from kzoo.distillation import teachers as sources
+from kzoo.distillation.report import REPORT, compare
+from kzoo.hparams import declarations, hp
+from kzoo.models.distiller_options import METHODS, DistillerHParams
+from kzoo.registry import build_model
+from kzoo.training import Recipe, Run, open_run
+from kzoo.training.fit import (
+    config_of,
+    dtype_policy,
+    fit_into,
+    running_metrics,
+    seeded,
+    task_loss,
+)
+from kzoo.training.plan import Plan, plan
+from kzoo.training.resume import every
+from kzoo.training.run import logged, prepared, standing
+from kzoo.training.schedules import optimizer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DistillOptions(DistillerHParams):
+    """Options of ``distill``: those of the distiller, and of the workflow."""
+
+    generations: int = hp(
+        1,
+        "born-again: each student teaches the next of its kind (1805.04770)",
+        min=1,
+        max=20,
+    )
+    unlabelled: bool = hp(False, "learn from the teacher alone, without labels")
+    report: bool = hp(True, "measure teacher and student, and draw them side by side")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.unlabelled and self.label_weight:
+            raise ValueError("unlabelled=true has no use for a label_weight")
+
+    def of_distiller(self, **changes: Any) -> dict[str, Any]:
+        """The distiller's part, in plain JSON types."""
+        values = {name: getattr(self, name) for name in declarations(DistillerHParams)}
+        if self.unlabelled:
+            values["label_weight"] = 0.0
+        return {key: hparams.plain(v) for key, v in {**values, **changes}.items()}
+
+
+def distill(
+    teacher: Any,
+    student: Any,
+    dataset: Any = None,
+    method: str = "kd",
+    out: str | os.PathLike[str] | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    recipe: str | Recipe | None = None,
+    data: Mapping[str, Any] | None = None,
+    existing: str = "resume",
+    distribution: str = "none",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **settings: Any,
+) -> Run:
+    """Trains a student with a teacher, and leaves an ordinary run folder of it.
+
+    The epoch is chosen on the validation split by the student's own score. Where the
+    teacher was trained on the same dataset, its split is the student's too, so that no
+    test example was ever taught.
+
+    Args:
+        teacher: a run or model folder, a registry name (trained first by its own
+            recipe, into ``{out}_teacher``), any ``keras.Model``, a list of these, or
+            ``"self"``: the moving average of the student.
+        student: a registry name; a run or model folder, to start from its weights.
+        dataset: a dataset's name, arrays or a ``Dataset``; None = the teacher's, else
+            the recipe's.
+        method: one of ``METHODS``, or several joined by ``+``.
+        out: the run folder; None = ``runs/{student}_{dataset}_{method}``.
+        options: of the method, see :class:`DistillOptions`.
+        recipe: as in ``kzoo.train``.
+        data: options of the dataset.
+        existing: what to do with a run that lies there, as in ``kzoo.train``.
+        distribution: one of ``kzoo.distribution.KINDS``.
+        callbacks: Keras callbacks to run along.
+        **settings: the student's hyper-parameters and recipe fields by name.
+
+    Returns:
+        The student's run; ``plots/compression.png`` shows it beside the teacher.
+
+    Raises:
+        ValueError: anything unknown, illegal, or that does not go together.
+        FileNotFoundError: a folder without a model.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> teacher = kzoo.train("mlp", "digits", out=folder + "/teacher", epochs=1)
+        >>> run = kzoo.distill(
+        ...     teacher.folder, "mlp", out=folder + "/student", epochs=1, units=(8,))
+        >>> run.config["distillation"]["method"]
+        'kd'
+    """
+    chosen = hparams.replace(
+        DistillOptions(), "distill", {**(options or {}), "method": method}
+    )
+    where = distributions.resolve(distribution)
+    given = list(teacher) if isinstance(teacher, list | tuple) else [teacher]
+    dataset, data = same_data(given, dataset, data)
+    planned = plan(student, dataset, recipe=recipe, data=data, settings=settings)
+    check_task(planned, chosen)
+    kind = method.replace("+", "_")
+    folder = Path(out or f"runs/{planned.name}_{planned.dataset.name}_{kind}")
+    if planned.recipe.deterministic:
+        distributions.enable_determinism()
+    if chosen.generations > 1:
+        given = [earlier_generations(given, planned, chosen, folder)]
+    train_teacher = sources.trained_beside(folder, planned.dataset, planned.recipe.seed)
+    with where.scope():
+        found = [
+            sources.find(one, train_teacher) for one in given if one != sources.SELF
+        ]
+        facts = {
+            "method": method,
+            "options": chosen.to_json(),
+            "teachers": [one.to_json(planned.dataset) for one in found],
+        }
+        config = config_of(planned, where.kind) | {"distillation": facts}
+        if standing(folder, config, existing) == "finished":
+            log.info("%s is finished already", folder)
+        else:
+            every(planned.recipe.snapshot_every)
+            with seeded(planned.recipe.seed):
+                made = compiled(planned, found, chosen)
+                with prepared(folder, config, existing) as run, logged(folder):
+                    tell(found, planned)
+                    fit_into(run, planned, made, kept=made.student, callbacks=callbacks)
+    run = Run(folder)
+    if chosen.report and found and not (folder / REPORT).exists():
+        compare(found[0].run or found[0].model, run, planned.dataset)
+    return run
+
+
+def compiled(
+    planned: Plan, found: Sequence[sources.Found], options: DistillOptions
+) -> keras.Model:
+    """The distiller with its optimizer, the task's loss and its running metrics.
+
+    The student's first weights are those that ``kzoo.train`` would draw.
+    """
+    recipe = planned.recipe
+    with dtype_policy(recipe.precision):
+        student = planned.build()
+    steps = planned.dataset.steps_per_epoch(recipe.batch_size)
+    changes: dict[str, Any] = {"total_steps": steps * recipe.epochs}
+    teachers = [one.model for one in found]
+    if found:
+        logits = any(METHODS[name].taps == "logits" for name in options.methods)
+        changes |= sources.adaptation(found, planned.dataset, logits)
+    else:
+        teachers = [student]
+        changes["teacher_ema"] = options.teacher_ema or 0.99
+    distiller = build_model(
+        "distiller",
+        teacher=teachers if len(teachers) > 1 else teachers[0],
+        student=student,
+        **options.of_distiller(**changes),
+    )
+    distiller.compile(
+        optimizer=optimizer(recipe, steps),
+        loss=task_loss(planned.task, recipe),
+        metrics=running_metrics(planned.task),
+        jit_compile="auto" if recipe.jit is None else recipe.jit,
+        steps_per_execution=recipe.steps_per_execution,
+    )
+    return distiller
+
+
+def same_data(
+    given: Sequence[Any], dataset: Any, data: Mapping[str, Any] | None
+) -> tuple[Any, dict[str, Any]]:
+    """The teacher's dataset where none is named, and its split where it is the same."""
+    options = dict(data or {})
+    for teacher in given:
+        folder = teacher.folder if isinstance(teacher, Run) else teacher
+        if not isinstance(folder, str | os.PathLike):
+            continue
+        if not (Path(folder) / "metrics.json").exists():
+            continue
+        theirs = open_run(Path(folder)).config["dataset"]
+        if dataset is None and theirs["name"] != "arrays":
+            return theirs["name"], {**theirs["options"], **options}
+        if dataset == theirs["name"]:
+            return dataset, {"seed": theirs["options"]["seed"], **options}
+    return dataset, options
+
+
+def check_task(planned: Plan, options: DistillOptions) -> None:
+    """Raises a ``ValueError`` if the method says nothing on the task's outputs."""
+    on_logits = [name for name in options.methods if METHODS[name].taps == "logits"]
+    if planned.task.loss != "cross_entropy" and on_logits:
+        others = [name for name, method in METHODS.items() if method.taps != "logits"]
+        raise ValueError(
+            f"{on_logits[0]} compares probabilities of classes, and "
+            f"{planned.dataset.name} is {planned.task.name}; methods on features are "
+            f"{', '.join(others)}"
+        )
+
+
+def earlier_generations(
+    given: Sequence[Any], planned: Plan, options: DistillOptions, folder: Path
+) -> Run:
+    """The last student before this one, each in ``{out}_generation_{i}``.
+
+    Its weights are drawn from the seed plus its number.
+    """
+    teacher: Any = list(given)
+    for i in range(1, options.generations):
+        place = folder.with_name(f"{folder.name}_generation_{i}")
+        log.info("generation %s of %s", i, options.generations)
+        values = {**options.to_json(), "generations": 1}
+        settings = {**planned.hparams.to_json(), **planned.recipe.to_json()}
+        settings["seed"] = planned.recipe.seed + i
+        teacher = distill(
+            teacher,
+            planned.name,
+            planned.dataset,
+            str(values.pop("method")),
+            place,
+            options=values,
+            **settings,
+        )
+    return open_run(teacher)
+
+
+def tell(found: Sequence[sources.Found], planned: Plan) -> None:
+    """Logs who teaches, and warns if a teacher may have seen test examples."""
+    for one in found:
+        log.info("the teacher is %s", one.source)
+        fact = one.to_json(planned.dataset)
+        same_name = one.saw is not None and one.saw["name"] == planned.dataset.name
+        if same_name and not fact["same_split"]:
+            log.warning(
+                "%s was trained on another split of %s: it may have seen the test "
+                "examples",
+                one.source,
+                planned.dataset.name,
+            )

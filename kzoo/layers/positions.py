@@ -1,0 +1,59 @@
+"""Where a token stands: learned tables and sinusoids."""
+
+import math
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class LearnedPositions(keras.layers.Layer):
+    """Adds a learned vector for each position: (batch, time, dim) -> the same shape.
+
+    Args:
+        length: rows of the table; longer sequences are a ``ValueError``.
+    """
+
+    def __init__(self, length: int, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.length = length
+
+    def build(self, input_shape: tuple[int | None, ...]) -> None:
+        self.table = self.add_weight(
+            shape=(self.length, input_shape[-1]),
+            initializer=keras.initializers.RandomNormal(stddev=0.02),
+            name="table",
+        )
+
+    def call(self, x: Any) -> Any:
+        time = x.shape[1]
+        if time is not None and time > self.length:
+            raise ValueError(
+                f"a sequence of {time} steps is longer than the position table: "
+                f"sequence_length={self.length}"
+            )
+        return x + self.table[: ops.shape(x)[1]]
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        # Else JAX and PyTorch try the call on 83 steps, which may be too many.
+        return input_shape
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "length": self.length}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class SinusoidalPositions(keras.layers.Layer):
+    """Adds sines and cosines of the position (Vaswani et al. 2017, sec. 3.5)."""
+
+    def call(self, x: Any) -> Any:
+        dim = x.shape[-1]
+        position = ops.arange(ops.shape(x)[1], dtype="float32")[:, None]  # (time, 1)
+        rates = np.exp(-math.log(1e4) * np.arange(0, dim, 2) / dim).astype("float32")
+        angles = ops.multiply(position, rates)  # (time, ceil(dim / 2))
+        # Interleaved as in the paper: sine at even, cosine at odd channels.
+        table = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
+        table = ops.reshape(table, (-1, 2 * len(rates)))[:, :dim]
+        return x + ops.cast(table, x.dtype)

@@ -1,0 +1,60 @@
+"""The losses of the tasks: cross-entropy and squared error."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops
+
+
+def cross_entropy(labels: Any, logits: Any, label_smoothing: float = 0.0) -> Any:
+    """Cross-entropy of logits, in nats.
+
+    Args:
+        labels: classes (...,), or probabilities (..., classes) as mixing makes them.
+        logits: (..., classes); one logit is the log-odds of class 1.
+        label_smoothing: share of the probability that goes to all classes alike
+            (Szegedy et al. 2016, sec. 7).
+
+    Returns:
+        (...,) in float32.
+
+    Example:
+        >>> float(cross_entropy([0], [[0.0, 0.0]]))          # ln 2
+        0.6931471824645996
+    """
+    logits = ops.cast(logits, "float32")
+    if logits.shape[-1] == 1:
+        target = ops.reshape(ops.cast(labels, "float32"), ops.shape(logits))
+        target = target * (1 - label_smoothing) + label_smoothing / 2
+        # log(1 + e^x) - t x, which neither overflows nor loses small values.
+        return ops.squeeze(ops.softplus(logits) - target * logits, axis=-1)
+    target = ops.convert_to_tensor(labels)
+    if len(target.shape) < len(logits.shape):
+        target = ops.one_hot(ops.cast(target, "int32"), logits.shape[-1])
+    target = ops.cast(target, "float32")
+    target = target * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
+    return -ops.sum(target * ops.log_softmax(logits, axis=-1), axis=-1)
+
+
+def squared_error(targets: Any, outputs: Any) -> Any:
+    """(target - output)^2: targets (...,), outputs (..., 1) -> (...,) in float32."""
+    outputs = ops.squeeze(ops.cast(outputs, "float32"), axis=-1)
+    # Targets (..., 1) against outputs (...,) would give a square of differences.
+    targets = ops.reshape(ops.cast(targets, "float32"), ops.shape(outputs))
+    return ops.square(targets - outputs)
+
+
+class TaskLoss(keras.losses.Loss):
+    """One of these functions as Keras wants it: weighted, reduced, distributed.
+
+    Keras's own wrapper would give labels (batch,) a last axis to match the outputs.
+    """
+
+    def __init__(self, function: Callable[..., Any], **options: Any) -> None:
+        super().__init__(name=function.__name__)
+        self.function = function
+        self.options = options
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        return self.function(y_true, y_pred, **self.options)

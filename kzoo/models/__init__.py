@@ -1,0 +1,1 @@
+"""The architectures, one file a family; ``kzoo/registry.py`` lists them."""

@@ -1,0 +1,126 @@
+"""What a family is, and the inputs and the head that families share."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+
+from kzoo.hparams import HParams, hp
+from kzoo.layers.sequence import PaddingMask
+
+
+@dataclass(frozen=True)
+class Family:
+    """One architecture and its published variants.
+
+    Attributes:
+        build: hyper-parameters (and parts, by name) -> a functional ``keras.Model``.
+        variants: a model's name -> its hyper-parameters.
+        smallest: legal hyper-parameters with under 100 k weights, for tests.
+        tasks: names of ``kzoo.tasks`` that the family serves.
+        paper: an arXiv number, a DOI or a citation; by variant where they differ.
+        parts: names of the models that the family wraps, such as a teacher.
+        name: the family's own name; the file's unless given.
+    """
+
+    build: Callable[..., keras.Model]
+    variants: Mapping[str, HParams]
+    smallest: HParams
+    tasks: tuple[str, ...]
+    paper: str | Mapping[str, str]
+    parts: tuple[str, ...] = ()
+    name: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.name:
+            name = self.build.__module__.rpartition(".")[2]
+            object.__setattr__(self, "name", name)
+
+    def paper_of(self, variant: str) -> str:
+        return self.paper if isinstance(self.paper, str) else self.paper[variant]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputHParams(HParams):
+    """The head, which every family has."""
+
+    num_classes: int = hp(
+        10, "logits; 1 = one logit or number, 0 = pooled features", min=0, max=1_000_000
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageHParams(OutputHParams):
+    """Images (batch, height, width, channels)."""
+
+    image_size: int | tuple[int, int] | None = hp(
+        None, "height and width in pixels (none = any)", min=1
+    )
+    channels: int = hp(3, "colour channels", min=1, max=4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceHParams(OutputHParams):
+    """Tokens (batch, time), or features (batch, time, num_features)."""
+
+    vocab_size: int = hp(0, "tokens; 0 = features come in", min=0, max=10_000_000)
+    num_features: int = hp(8, "numbers a step, where no tokens come in", min=1)
+    sequence_length: int | None = hp(None, "longest sequence (none = any)", min=1)
+    pad_token_id: int | None = hp(0, "the token that is padding (none = none)", min=0)
+    padding_mask: bool = hp(False, "take the mask as a second input, padding_mask")
+
+
+def height_and_width(image_size: int | tuple[int, int] | None) -> tuple[Any, Any]:
+    """The size as two numbers, or (None, None) where any goes."""
+    if isinstance(image_size, tuple):
+        return image_size
+    return image_size, image_size
+
+
+def check_image_size(hparams: ImageHParams, least: int, why: str) -> None:
+    """Raises a ``ValueError`` with the least size where images are smaller."""
+    height, width = height_and_width(hparams.image_size)
+    if height is not None and min(height, width) < least:
+        raise ValueError(
+            f"images of {height}x{width} are too small: {why} need at least "
+            f"{least}x{least}"
+        )
+
+
+def image_input(hparams: ImageHParams) -> Any:
+    """The input of a convolutional family: open in height and width."""
+    return keras.Input((None, None, hparams.channels), name="images")
+
+
+def sequence_input(
+    hparams: SequenceHParams, embedding_dim: int
+) -> tuple[Any, Any, Any]:
+    """The input of a sequence family.
+
+    Returns:
+        inputs: a tensor, or the dict ``{"tokens" or "features", "padding_mask"}``.
+        x: (batch, time, embedding_dim) from tokens, (batch, time, num_features) else.
+        mask: (batch, time), true at real positions, or None.
+    """
+    if hparams.vocab_size:
+        inputs = keras.Input((None,), dtype="int32", name="tokens")
+        embedding = keras.layers.Embedding(
+            hparams.vocab_size, embedding_dim, name="embedding"
+        )
+        x = embedding(inputs)  # (batch, time, embedding_dim)
+    else:
+        inputs = x = keras.Input((None, hparams.num_features), name="features")
+    if hparams.padding_mask:
+        mask = keras.Input((None,), dtype="bool", name="padding_mask")
+        return {inputs.name: inputs, "padding_mask": mask}, x, mask
+    if hparams.vocab_size and hparams.pad_token_id is not None:
+        return inputs, x, PaddingMask(hparams.pad_token_id, name="mask")(inputs)
+    return inputs, x, None
+
+
+def logits_head(x: Any, num_classes: int) -> Any:
+    """(..., features) -> (..., num_classes) in float32, or the features themselves."""
+    if num_classes == 0:
+        return keras.layers.Identity(dtype="float32", name="features_float32")(x)
+    return keras.layers.Dense(num_classes, dtype="float32", name="logits")(x)

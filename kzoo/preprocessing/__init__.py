@@ -1,0 +1,117 @@
+"""From raw data to a model's input, and from its output back; numpy only.
+
+A preprocessing is a frozen dataclass in plain JSON types. It is fitted on the training
+split, stored beside the weights as ``preprocessing.json`` and applied to whatever comes
+later, so that a model always sees what it was trained on.
+"""
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kzoo.preprocessing.images import resized_crop
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """Scales inputs, and the targets of a regression.
+
+    Attributes:
+        input_mean, input_scale: a number, or one a column (the last axis): inputs
+            become ``(x - mean) / scale`` in float32. Integer tokens are left alone
+            where both are None.
+        input_shape: the shape of one example after it, where that differs from before.
+        target_mean, target_scale: the same for a regression's targets; None where
+            labels are classes.
+        classes: names of the classes, in the order of the logits.
+        image_size: height and width that images are brought to first; None = as they
+            are.
+        crop_rate: share of a resampled image's side that is cut out of its middle.
+        interpolation: how images are resampled, bilinear or bicubic.
+        reversed_channels: colours go in last first: red, green, blue as BGR.
+    """
+
+    input_mean: tuple[float, ...] | None = None
+    input_scale: tuple[float, ...] | None = None
+    input_shape: tuple[int, ...] | None = None
+    target_mean: float | None = None
+    target_scale: float | None = None
+    classes: tuple[str, ...] = ()
+    image_size: tuple[int, int] | None = None
+    crop_rate: float = 1.0
+    interpolation: str = "bilinear"
+    reversed_channels: bool = False
+
+    def inputs(self, raw: np.ndarray) -> np.ndarray:
+        """Raw examples (batch, ...) -> what the model takes."""
+        if self.image_size is not None:
+            raw = resized_crop(raw, self.image_size, self.crop_rate, self.interpolation)
+        if self.reversed_channels:
+            raw = raw[..., ::-1]
+        if self.input_mean is None or self.input_scale is None:
+            x = raw.astype("int32")
+        else:
+            # In float64 where the data are: years in seconds have ten digits.
+            precise = "float64" if raw.dtype == np.float64 else "float32"
+            mean = np.asarray(self.input_mean, precise)
+            scale = np.asarray(self.input_scale, precise)
+            x = ((raw.astype(precise) - mean) / scale).astype("float32")
+        if self.input_shape is not None:
+            x = x.reshape(len(x), *self.input_shape)
+        return x
+
+    def labels(self, raw: np.ndarray) -> np.ndarray:
+        """Classes as int32, or targets in units of their spread as float32."""
+        if self.target_mean is None or self.target_scale is None:
+            return raw.astype("int32")
+        return ((raw - self.target_mean) / self.target_scale).astype("float32")
+
+    def predictions(self, outputs: np.ndarray) -> np.ndarray:
+        """A regression's outputs in the units of the raw targets."""
+        if self.target_mean is None or self.target_scale is None:
+            return outputs
+        return outputs * self.target_scale + self.target_mean
+
+    def to_json(self) -> dict[str, Any]:
+        values = dataclasses.asdict(self)
+        return {
+            name: list(value) if isinstance(value, tuple) else value
+            for name, value in values.items()
+        }
+
+    @classmethod
+    def from_json(cls, values: dict[str, Any]) -> "Preprocessing":
+        """What ``to_json`` described."""
+        fields: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in values.items()
+        }
+        return cls(**fields)
+
+
+def standardized(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each column; a constant column keeps scale 1."""
+    columns = x.reshape(-1, x.shape[-1]).astype("float64")
+    scale = columns.std(axis=0)
+    rounding = 1e-12 * np.abs(columns).max(axis=0)  # what is left of a constant's
+    scale = np.where(scale > rounding, scale, 1.0)
+    return tuple(columns.mean(axis=0).tolist()), tuple(scale.tolist())
+
+
+def imagenet(
+    size: int = 224,
+    crop_rate: float = 0.875,
+    interpolation: str = "bilinear",
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406),
+    spread: tuple[float, ...] = (0.229, 0.224, 0.225),
+) -> Preprocessing:
+    """For pixels from 0 to 255, by the mean and spread of ImageNet's, from 0 to 1."""
+    return Preprocessing(
+        input_mean=tuple(255 * value for value in mean),
+        input_scale=tuple(255 * value for value in spread),
+        image_size=(size, size),
+        crop_rate=crop_rate,
+        interpolation=interpolation,
+    )

@@ -1,0 +1,212 @@
+"""The zoo on one screen, and the one call that builds any of it."""
+
+import math
+from typing import Any
+
+import keras
+
+from kzoo import hparams, index
+from kzoo.hparams import Identity, identity
+from kzoo.macs import input_shapes, macs, shapes_only
+from kzoo.models import (
+    alexnet,
+    cnn,
+    densenet,
+    distiller,
+    efficientnet,
+    inception,
+    lenet,
+    mlp,
+    mobilenet,
+    recurrent,
+    resnet,
+    shufflenet_v2,
+    squeezenet,
+    transformer,
+    vgg,
+    wide_resnet,
+)
+from kzoo.models.family import Family
+
+FAMILIES: tuple[Family, ...] = (
+    mlp.FAMILY,
+    cnn.FAMILY,
+    cnn.FAMILY_1D,
+    *recurrent.FAMILIES,
+    transformer.FAMILY,
+    lenet.FAMILY,
+    alexnet.FAMILY,
+    vgg.FAMILY,
+    *inception.FAMILIES,
+    resnet.FAMILY,
+    wide_resnet.FAMILY,
+    densenet.FAMILY,
+    squeezenet.FAMILY,
+    mobilenet.FAMILY,
+    shufflenet_v2.FAMILY,
+    efficientnet.FAMILY,
+)
+# Models that train others: no architectures, so they have no line in the index.
+TRAINERS: tuple[Family, ...] = (distiller.FAMILY,)
+
+_by_name: dict[str, Family] = {
+    name: family for family in (*FAMILIES, *TRAINERS) for name in family.variants
+}
+
+
+def find_family(name: str) -> Family:
+    """The family that has this model.
+
+    Raises:
+        ValueError: an unknown name, with the nearest.
+    """
+    if name not in _by_name:
+        raise ValueError(index.unknown_model(name, _by_name))
+    return _by_name[name]
+
+
+def build_model(name: str, /, **values: Any) -> keras.Model:
+    """Builds a model of the zoo.
+
+    Weights are drawn anew, by the seed of ``keras.utils.set_random_seed``.
+
+    Args:
+        name: one of ``kzoo.list_models()``.
+        **values: hyper-parameters to change from the variant's, see
+            ``kzoo.describe(name)``; and the parts of a family that wraps other models,
+            each a ``keras.Model``, a registry name or, where several may be, a list.
+
+    Returns:
+        A functional ``keras.Model`` that gives float32 logits (batch, num_classes), or
+        pooled features where ``num_classes=0``. ``model.kzoo`` is its identity.
+
+    Raises:
+        ValueError: an unknown name or hyper-parameter, or a value that is not legal.
+
+    Example:
+        >>> import kzoo
+        >>> model = kzoo.build_model("cnn", channels=1, num_classes=10)
+        >>> model.output_shape
+        (None, 10)
+    """
+    family = find_family(name)
+    parts = {part: _part(name, part, values.pop(part, None)) for part in family.parts}
+    chosen = hparams.replace(family.variants[name], name, values)
+    try:
+        model = family.build(chosen, **parts)
+    except ValueError as error:
+        raise ValueError(f"{name}: {error}") from error
+    model.name = name
+    model.kzoo = Identity(
+        name,
+        chosen.to_json(),
+        {part: _part_identity(inner) for part, inner in parts.items()},
+    )
+    return model
+
+
+def _part(name: str, part: str, value: Any) -> Any:
+    if isinstance(value, list | tuple) and value:
+        return [_part(name, part, one) for one in value]
+    if isinstance(value, str):
+        return build_model(value)
+    if isinstance(value, keras.Model):
+        return value
+    raise ValueError(
+        f"{name} needs {part}=, a keras.Model or the name of a model; got {value!r}"
+    )
+
+
+def _part_identity(part: Any) -> dict[str, Any]:
+    """The identity of a part; the name alone of a model that kzoo did not build."""
+    if isinstance(part, list):
+        return {"together": [_part_identity(one) for one in part]}
+    found = getattr(part, "kzoo", None)
+    return found.to_json() if found is not None else {"name": part.name}
+
+
+def register(family: Family) -> Family:
+    """Adds a family of the caller's own to the zoo, for this process.
+
+    Raises:
+        ValueError: one of its names is taken.
+
+    Example:
+        >>> import kzoo
+        >>> from kzoo.models import mlp
+        >>> from kzoo.models.family import Family
+        >>> wide = mlp.MLPHParams(units=(1024,))
+        >>> family = Family(
+        ...     mlp.build, {"mlp_wide": wide}, smallest=wide, tasks=mlp.FAMILY.tasks,
+        ...     paper="mine", name="mlp_wide")
+        >>> _ = kzoo.register(family)
+        >>> kzoo.build_model("mlp_wide").count_params()
+        19466
+    """
+    for name in family.variants:
+        if name in _by_name:
+            raise ValueError(f"there is a model {name!r} already")
+    _by_name.update(dict.fromkeys(family.variants, family))
+    try:
+        entries = [index_entry(name) for name in family.variants]
+    except Exception:
+        for name in family.variants:  # all of its names, or none
+            del _by_name[name]
+        raise
+    for entry in entries:
+        index.add(entry)
+    return family
+
+
+def index_entry(name: str, /, **values: Any) -> dict[str, Any]:
+    """The model's line of ``models/index.json``, derived anew."""
+    family = find_family(name)
+    chosen = hparams.replace(family.variants[name], name, values)
+    with shapes_only():
+        model = build_model(name, **values)
+        counted = macs(model)
+    return {
+        "name": name,
+        "family": family.name,
+        "tasks": list(family.tasks),
+        "trainable_parameters": trainable_parameters(model),
+        "macs": counted,
+        "macs_input": input_shapes(model),
+        "paper": family.paper_of(name),
+        "hparams": [
+            entry.to_json() | {"default": hparams.plain(getattr(chosen, entry.name))}
+            for entry in hparams.declarations(type(chosen)).values()
+        ],
+    }
+
+
+def trainable_parameters(model: keras.Model) -> int:
+    """Weights that training moves, as papers count them: no BatchNorm statistics."""
+    return sum(math.prod(weight.shape) for weight in model.trainable_weights)
+
+
+def replace_head(model: keras.Model, num_classes: int) -> keras.Model:
+    """The model with a fresh head for another number of classes.
+
+    All other weights are copied; the given model is left as it is.
+
+    Args:
+        model: a model of kzoo's.
+        num_classes: logits of the new head; 0 = pooled features.
+
+    Raises:
+        ValueError: a model that kzoo did not build.
+
+    Example:
+        >>> import kzoo
+        >>> model = kzoo.build_model("mlp", num_classes=10)
+        >>> kzoo.replace_head(model, 3).output_shape
+        (None, 3)
+    """
+    known = identity(model)
+    changed = build_model(known.name, **{**known.hparams, "num_classes": num_classes})
+    old = {weight.path: weight for weight in model.weights}
+    for weight in changed.weights:
+        if not weight.path.startswith("logits"):
+            weight.assign(old[weight.path])
+    return changed

@@ -1,0 +1,66 @@
+"""The tasks: what each one asks of a model, a loss and a report.
+
+A dataset has one task, a family serves some. Nothing else in kzoo branches on a task's
+name: what differs between tasks stands in this table.
+"""
+
+from dataclasses import dataclass
+
+from kzoo.hparams import nearest
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Attributes:
+        name: as users write it.
+        loss: ``cross_entropy`` (softmax, sigmoid for one logit) or
+            ``squared_error``.
+        metrics: what ``evaluate`` reports beside the loss, the first of which picks
+            the epoch.
+        higher_is_better: the direction of that first metric.
+        per_step: one answer a position instead of one an example.
+        plots: the pictures of a run beside its curves.
+    """
+
+    name: str
+    loss: str
+    metrics: tuple[str, ...]
+    higher_is_better: bool = True
+    per_step: bool = False
+    plots: tuple[str, ...] = ()
+
+
+def _classification(name: str) -> Task:
+    return Task(name, "cross_entropy", ("accuracy",), plots=("confusion",))
+
+
+TASKS = {
+    task.name: task
+    for task in (
+        _classification("image-classification"),
+        _classification("sequence-classification"),
+        _classification("text-classification"),
+        # Rows of numbers in no order: the XOR points, the columns of a CSV file.
+        _classification("tabular-classification"),
+        Task("sequence-labeling", "cross_entropy", ("accuracy",), per_step=True),
+        Task("regression", "squared_error", ("r2", "mse", "mae"), plots=("predicted",)),
+        Task(
+            "language-modeling",
+            "cross_entropy",
+            ("perplexity",),
+            higher_is_better=False,
+            per_step=True,
+        ),
+        Task("translation", "cross_entropy", ("exact_match",), per_step=True),
+        Task("summarization", "cross_entropy", ("rouge",), per_step=True),
+    )
+}
+
+
+def get_task(name: str) -> Task:
+    """The task of this name, or a ``ValueError`` with the nearest."""
+    if name not in TASKS:
+        raise ValueError(f"unknown task {name!r}{nearest(name, TASKS)}")
+    return TASKS[name]

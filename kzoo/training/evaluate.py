@@ -1,0 +1,132 @@
+"""Scores of a trained model on a split, each example once and in order."""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from kzoo import weights
+from kzoo.datasets import Dataset, load_dataset
+from kzoo.tasks import get_task
+from kzoo.training.metrics import class_scores, scores
+from kzoo.training.run import Run, open_run
+
+log = logging.getLogger(__name__)
+
+
+def evaluate(
+    run: Run | str | os.PathLike[str],
+    dataset: Any = None,
+    *,
+    split: str = "test",
+    batch_size: int = 256,
+) -> dict[str, Any]:
+    """Scores the model of a run.
+
+    Args:
+        run: a run, or its folder.
+        dataset: what to score on; None = what the run was trained on, which must have
+            the same bytes. Arrays go through the run's own preprocessing.
+        split: ``train``, ``validation`` or ``test``.
+        batch_size: examples at a time; it changes the speed alone.
+
+    Returns:
+        ``{"loss": ..., "accuracy": ...}`` and ``classes``, a list of scores by class;
+        for a regression ``loss, r2, mse, mae``.
+
+    Raises:
+        FileNotFoundError: the folder, or a file in it, is missing.
+        ValueError: the data are not those of the run, or do not fit its model.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> folder = tempfile.mkdtemp() + "/run"
+        >>> run = kzoo.train("mlp", "digits", out=folder, epochs=1)
+        >>> 0 < kzoo.evaluate(run)["accuracy"] <= 1
+        True
+    """
+    opened = open_run(run)
+    data = run_data(opened, dataset)
+    model = weights.load(opened.folder)
+    return split_scores(model, data, split, batch_size)
+
+
+def run_data(run: Run, dataset: Any) -> Dataset:
+    """The data to score a run on, under the run's own preprocessing."""
+    known = run.config["dataset"]
+    if dataset is None:
+        if known["name"] == "arrays":
+            raise ValueError(
+                f"{run.folder} was trained on arrays, which it does not hold: pass "
+                "them as dataset="
+            )
+        data = load_dataset(known["name"], **known["options"])
+        if data.spec.fingerprint != known["fingerprint"]:
+            raise ValueError(
+                f"{known['name']} is no longer what {run.folder} was trained on: "
+                f"fingerprint {known['fingerprint'][:12]} then, "
+                f"{data.spec.fingerprint[:12]} now"
+            )
+    else:
+        theirs = run.config["model"]["hparams"]
+        data = load_dataset(dataset, **_options(dataset, known, theirs))
+        fixed = data.spec.hparams
+        for key, value in fixed.items():
+            if key != "image_size" and theirs.get(key) != value:
+                raise ValueError(
+                    f"{run.folder} was trained with {key}={theirs.get(key)}, the data "
+                    f"have {value}"
+                )
+    preprocessing = weights.load_preprocessing(run.folder)
+    return Dataset(data.name, data.options, data.splits, data.spec, preprocessing)
+
+
+def _options(
+    source: Any, known: Mapping[str, Any], theirs: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What to load the source with: the run's own splits, where it is the run's data.
+
+    With another seed, examples that the run was trained on would be in its test split.
+    """
+    if isinstance(source, Dataset):
+        return {}
+    if isinstance(source, str):
+        return dict(known["options"]) if source == known["name"] else {}
+    options = dict(known["options"]) if known["name"] == "arrays" else {}
+    # Classes and tokens that only the training examples had.
+    for key in ("num_classes", "vocab_size"):
+        if theirs.get(key, 0) > 1:
+            options[key] = theirs[key]
+    return options
+
+
+def split_scores(
+    model: keras.Model, dataset: Dataset, split: str, batch_size: int = 256
+) -> dict[str, Any]:
+    """The scores of :func:`evaluate`, of a model and a dataset at hand."""
+    task = get_task(dataset.spec.task)
+    labels, outputs = split_outputs(model, dataset, split, batch_size)
+    result: dict[str, Any] = scores(task, labels, outputs)
+    if dataset.spec.classes and not task.per_step:
+        result["classes"] = class_scores(labels, outputs, dataset.spec.classes)
+    return result
+
+
+def split_outputs(
+    model: keras.Model, dataset: Dataset, split: str, batch_size: int = 256
+) -> tuple[np.ndarray, np.ndarray]:
+    """Raw labels of a split, and the model's outputs in the same order.
+
+    Outputs are float32 logits (examples, classes), or a regression's predictions in
+    the units of its targets.
+    """
+    batches = dataset.eval_batches(split, min(batch_size, len(dataset.split(split))))
+    parts = []
+    for batch in batches:
+        outputs = np.asarray(model.predict_on_batch(batch["inputs"]))
+        parts.append(outputs[batch["index"] >= 0])
+    outputs = dataset.preprocessing.predictions(np.concatenate(parts))
+    return dataset.splits[split].labels, outputs

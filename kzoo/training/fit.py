@@ -1,0 +1,313 @@
+"""Training: Keras's ``fit``, on batches from a seed, into a run folder."""
+
+import logging
+import os
+import random
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kzoo import __version__, weights
+from kzoo import distribution as distributions
+from kzoo.datasets import Dataset
+from kzoo.losses.task import TaskLoss, cross_entropy, squared_error
+from kzoo.tasks import Task
+from kzoo.training import plots, snapshots
+from kzoo.training.epochs import Finite, Record, Validation
+from kzoo.training.evaluate import split_outputs, split_scores
+from kzoo.training.metrics import predicted_classes
+from kzoo.training.plan import Plan, plan
+from kzoo.training.recipe import Recipe
+from kzoo.training.resume import Snapshots, every, heeding_signals, legs
+from kzoo.training.run import (
+    HISTORY,
+    METRICS,
+    Run,
+    fingerprint,
+    logged,
+    prepared,
+    standing,
+)
+from kzoo.training.schedules import optimizer
+from kzoo.training.snapshots import prepare_variables
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    model: Any,
+    dataset: Any = None,
+    /,
+    *,
+    recipe: str | Recipe | None = None,
+    data: Mapping[str, Any] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    existing: str = "resume",
+    distribution: str = "none",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **settings: Any,
+) -> Run:
+    """Trains a model and leaves a run folder.
+
+    The epoch is chosen on the validation split; the test split is touched once, at the
+    end. The same seed gives the same bits on a CPU.
+
+    Args:
+        model: a registry name; a run or model folder, or a model of kzoo's, to start
+            from its weights.
+        dataset: a dataset's name, arrays or a ``Dataset``; None = the recipe's.
+        recipe: a recipe's name or a :class:`Recipe`; None = the model's own.
+        data: options of the dataset.
+        out: the run folder; None = ``runs/{model}_{dataset}``.
+        existing: what to do with a run that lies there: ``resume`` goes on with the
+            same one, or returns it if it is finished; ``fresh`` moves it aside;
+            ``extend`` goes on with one that had fewer epochs.
+        distribution: one of ``kzoo.distribution.KINDS``.
+        callbacks: Keras callbacks to run along.
+        **settings: hyper-parameters and recipe fields by name.
+
+    Returns:
+        The run: ``run.metrics["test"]``, ``run.history``, ``run.load()``.
+
+    Raises:
+        ValueError: anything unknown, illegal, or that does not go together; nothing
+            was written then.
+        FileNotFoundError: a folder to start from has no model.
+        kzoo.training.NonFiniteLossError: the loss is no longer a number.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> run = kzoo.train(
+        ...     "mlp", "digits", out=tempfile.mkdtemp() + "/run", epochs=2, seed=1)
+        >>> run.config["recipe"]["epochs"]
+        2
+    """
+    where = distributions.resolve(distribution)
+    planned = plan(model, dataset, recipe=recipe, data=data, settings=settings)
+    folder = Path(out or f"runs/{planned.name}_{planned.dataset.name}")
+    config = config_of(planned, where.kind)
+    if standing(folder, config, existing) == "finished":
+        log.info("%s is finished already", folder)
+        return Run(folder)
+    every(planned.recipe.snapshot_every)
+    if planned.recipe.deterministic:
+        distributions.enable_determinism()
+    with where.scope(), seeded(planned.recipe.seed):
+        ready = compiled(planned)
+        with prepared(folder, config, existing) as run, logged(folder):
+            return fit_into(run, planned, ready, callbacks=callbacks)
+
+
+def config_of(planned: Plan, distribution: str) -> dict[str, Any]:
+    """A run's config.json: what decides it, and where it ran."""
+    return {
+        **planned.to_json(),
+        "distribution": distribution,
+        "backend": keras.config.backend(),
+        "versions": {"kzoo": __version__, "keras": keras.version()},
+    }
+
+
+def compiled(planned: Plan) -> keras.Model:
+    """The model with its optimizer, loss and running metrics."""
+    recipe = planned.recipe
+    with dtype_policy(recipe.precision):
+        model = planned.build()
+    steps = planned.dataset.steps_per_epoch(recipe.batch_size)
+    model.compile(
+        optimizer=optimizer(recipe, steps),
+        loss=task_loss(planned.task, recipe),
+        metrics=running_metrics(planned.task),
+        jit_compile="auto" if recipe.jit is None else recipe.jit,
+        steps_per_execution=recipe.steps_per_execution,
+    )
+    return model
+
+
+def task_loss(task: Task, recipe: Recipe) -> TaskLoss:
+    """The training loss of a task."""
+    if task.loss == "squared_error":
+        return TaskLoss(squared_error)
+    return TaskLoss(cross_entropy, label_smoothing=recipe.label_smoothing)
+
+
+def running_metrics(task: Task) -> list[keras.metrics.Metric]:
+    """What is shown while an epoch runs, beside the loss."""
+    # The share of finite outputs tells in which step a run diverged.
+    shown = [keras.metrics.MeanMetricWrapper(finite, name="finite")]
+    if task.loss == "cross_entropy":
+        shown.append(keras.metrics.MeanMetricWrapper(right, name="accuracy"))
+    return shown
+
+
+def finite(labels: Any, outputs: Any) -> Any:
+    """1 where all outputs of an example are numbers, else 0: (batch,)."""
+    ops = keras.ops
+    outputs = ops.reshape(outputs, (ops.shape(outputs)[0], -1))
+    return ops.cast(ops.all(ops.isfinite(outputs), axis=-1), "float32")
+
+
+def right(labels: Any, logits: Any) -> Any:
+    """1 where the likeliest class is the label's, else 0: one value a label."""
+    ops = keras.ops
+    if logits.shape[-1] == 1:
+        picked = ops.cast(logits[..., 0] > 0, "int32")
+    else:
+        picked = ops.argmax(logits, axis=-1)
+    if len(labels.shape) == len(logits.shape) and logits.shape[-1] > 1:
+        labels = ops.argmax(labels, axis=-1)
+    labels = ops.reshape(labels, ops.shape(picked))
+    return ops.cast(ops.equal(ops.cast(labels, picked.dtype), picked), "float32")
+
+
+class TrainingSequence(keras.utils.PyDataset):
+    """The endless training batches as ``fit`` takes them."""
+
+    def __init__(self, dataset: Dataset, recipe: Recipe, start_step: int = 0) -> None:
+        super().__init__()
+        self.batches = dataset.train_batches(
+            recipe.batch_size, recipe.seed, start_step=start_step
+        )
+
+    @property
+    def num_batches(self) -> None:
+        return None  # endless
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+        batch = self.batches[index]
+        return batch["inputs"], batch["labels"], batch["weights"]
+
+
+def fit_into(
+    run: Run,
+    planned: Plan,
+    trained: keras.Model,
+    *,
+    kept: keras.Model | None = None,
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+) -> Run:
+    """Trains a compiled model, and leaves model, metrics and plots in the run folder.
+
+    Args:
+        run: a run folder, empty but for its config, or with snapshots to go on from.
+        planned: the data and the recipe.
+        trained: what ``fit`` is called on.
+        kept: the model inside ``trained`` that is scored and saved, such as a student;
+            None = ``trained`` itself.
+        callbacks: Keras callbacks to run along.
+    """
+    kept = kept or trained
+    recipe, dataset, task = planned.recipe, planned.dataset, planned.task
+    started = time.perf_counter()
+    steps = dataset.steps_per_epoch(recipe.batch_size)
+    validation = Validation(task, recipe, kept, dataset)
+    record = Record(run.folder, steps)
+    remembered = {"validation": validation}
+    for i, callback in enumerate(callbacks):
+        if getattr(callback, "remembered", True):
+            remembered[f"{i}-{type(callback).__name__}"] = callback
+    taken = Snapshots(
+        run.folder / "snapshots",
+        recipe.snapshot_every,
+        fingerprint(run.config),
+        remembered,
+        steps_per_epoch=steps,
+        epochs=recipe.epochs,
+        history=run.folder / HISTORY,
+    )
+    snapshots.clean(taken.folder)
+    state = snapshots.newest(taken.folder, taken.fingerprint)
+    record.rewind(state.facts["history"] if state else "")
+    if state is not None:
+        prepare_variables(trained, TrainingSequence(dataset, recipe)[0])
+        snapshots.restore(state, trained, remembered)
+    step = state.step if state else 0
+    for note in planned.notes:
+        log.info(note)
+    log.info(
+        "%s on %s, %s steps an epoch%s",
+        planned.name,
+        dataset.name,
+        steps,
+        f", from step {step}" if step else "",
+    )
+    with heeding_signals(taken):
+        for leg in legs(step, steps, recipe.epochs):
+            if state is not None and state.facts["stopped"]:
+                break
+            taken.begin(leg, state)
+            # A list of our own, so that callbacks are told more than Keras tells them.
+            along = keras.callbacks.CallbackList(
+                [Finite(taken), validation, record, *callbacks, taken],
+                add_history=True,
+                model=trained,
+                epochs=recipe.epochs,
+                steps=steps,
+                batch_size=recipe.batch_size,
+                first_step=leg.first_step,
+            )
+            trained.fit(
+                TrainingSequence(dataset, recipe, leg.first_step),
+                steps_per_epoch=leg.steps,
+                initial_epoch=leg.epoch,
+                epochs=leg.end,
+                callbacks=along,
+                shuffle=False,
+                verbose=0,
+            )
+            state = taken.pending
+    validation.restore_best()
+    facts = {"task": task.name, "classes": list(dataset.spec.classes)}
+    weights.save(
+        kept, run.folder / "model", preprocessing=dataset.preprocessing, facts=facts
+    )
+    metrics: dict[str, Any] = {
+        split: split_scores(kept, dataset, split) for split in ("test", "validation")
+    }
+    metrics["best_epoch"] = validation.best_epoch
+    draw(run, kept, dataset, task)
+    metrics["seconds"] = round(time.perf_counter() - started, 1)
+    weights.write_json(run.folder / METRICS, metrics)
+    log.info("test: %s", {k: v for k, v in metrics["test"].items() if k != "classes"})
+    return run
+
+
+def draw(run: Run, model: keras.Model, dataset: Dataset, task: Task) -> None:
+    """The run's plots/."""
+    folder = run.folder / "plots"
+    folder.mkdir(exist_ok=True)
+    plots.curves(folder / "curves.png", run.history, task)
+    labels, outputs = split_outputs(model, dataset, "test")
+    if "confusion" in task.plots:
+        found = predicted_classes(outputs)
+        plots.confusion(folder / "confusion.png", labels, found, dataset.spec.classes)
+    if "predicted" in task.plots:
+        plots.predicted(folder / "predicted.png", labels, outputs[..., 0])
+
+
+@contextmanager
+def seeded(seed: int) -> Iterator[None]:
+    """Keras's, Python's and numpy's seeds set; the caller's own streams come back."""
+    python, numpy = random.getstate(), np.random.get_state()
+    distributions.seed(seed)
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+
+
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Layers made inside compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(name)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)

@@ -1,0 +1,274 @@
+"""From what a user asked for to what will run: every choice made, and checked.
+
+Defaults < the variant's < the recipe's hyper-parameters < what the dataset fixes <
+the user's; but a user's value against one that the dataset fixes is an error.
+"""
+
+import hashlib
+import logging
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kzoo import hparams, index, weights
+from kzoo.datasets import Dataset, find_dataset, load_dataset
+from kzoo.hparams import HParams, declarations, identity, in_short, nearest, plain
+from kzoo.registry import build_model, find_family
+from kzoo.tasks import Task, get_task
+from kzoo.training.recipe import Recipe
+from kzoo.training.recipes import NamedRecipe, get_recipe, recipe_for
+
+log = logging.getLogger(__name__)
+
+# Where a model came from that was handed over, not named.
+IN_MEMORY = "a model in memory"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before it starts.
+
+    Attributes:
+        name: the model's.
+        hparams: the model's, complete.
+        start: where the first weights come from: a folder, a model, or None = drawn.
+        recipe_name: the named recipe behind ``recipe``, or "" where there is none.
+        notes: what was decided for the user, a line each.
+    """
+
+    name: str
+    hparams: HParams
+    start: keras.Model | Path | None
+    dataset: Dataset
+    recipe: Recipe
+    recipe_name: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def task(self) -> Task:
+        return get_task(self.dataset.spec.task)
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything that decides the run, in plain JSON types."""
+        return {
+            "model": {"name": self.name, "hparams": self.hparams.to_json()},
+            "start": self._start_to_json(),
+            "dataset": {
+                "name": self.dataset.name,
+                "options": dict(self.dataset.options),
+                "fingerprint": self.dataset.spec.fingerprint,
+            },
+            "task": self.dataset.spec.task,
+            "recipe_name": self.recipe_name,
+            "recipe": self.recipe.to_json(),
+        }
+
+    def _start_to_json(self) -> dict[str, str] | None:
+        """Where the first weights come from, and their sha256."""
+        if self.start is None:
+            return None
+        if isinstance(self.start, Path):
+            path = weights.model_folder(self.start) / weights.WEIGHTS
+            digest = hashlib.sha256(path.read_bytes())
+            return {"from": str(self.start), "sha256": digest.hexdigest()}
+        digest = hashlib.sha256()
+        for name, array in weights.weights_by_path(self.start).items():
+            digest.update(name.encode() + array.tobytes())
+        return {"from": IN_MEMORY, "sha256": digest.hexdigest()}
+
+    def build(self) -> keras.Model:
+        """The model, with its first weights.
+
+        Raises:
+            ValueError: the weights to start from do not fit; both sides are shown.
+        """
+        model = build_model(self.name, **self.hparams.to_json())
+        if self.start is not None:
+            source = self.start
+            if isinstance(source, Path):
+                source = weights.load(source)
+            arrays = weights.weights_by_path(source)
+            before = identity(source).hparams["num_classes"]
+            after = identity(model).hparams["num_classes"]
+            if before != after:
+                log.info("a fresh head for %s classes instead of %s", after, before)
+                fresh = weights.weights_by_path(model)
+                kept = {k: v for k, v in arrays.items() if not k.startswith("logits")}
+                head = {k: v for k, v in fresh.items() if k.startswith("logits")}
+                arrays = kept | head
+            weights.assign(model, arrays, str(self.start))
+        return model
+
+
+def plan(
+    model: Any,
+    dataset: Any = None,
+    *,
+    recipe: str | Recipe | None = None,
+    data: Mapping[str, Any] | None = None,
+    settings: Mapping[str, Any] | None = None,
+) -> Plan:
+    """Resolves a request.
+
+    Args:
+        model: a registry name, a run or model folder, or a model of kzoo's.
+        dataset: a name, arrays or a ``Dataset``; None = the recipe's.
+        recipe: a name of ``RECIPES`` or a ``Recipe``; None = the one for the model and
+            the dataset.
+        data: options of the dataset.
+        settings: hyper-parameters and recipe fields by name.
+
+    Raises:
+        ValueError: anything unknown, illegal, or that does not go together.
+        FileNotFoundError: a folder without a model.
+    """
+    start, name, known = starting_point(model)
+    named, recipe_name = named_recipe(name, dataset, recipe)
+    chosen, changes = _sorted_settings(name, known, settings or {}, named.recipe)
+    source = named.dataset if dataset is None else dataset
+    options = dict(data or {})
+    if not isinstance(source, Dataset):
+        same = isinstance(source, str) and source == named.dataset
+        theirs = named.options if same else {}
+        options = {"seed": chosen.seed, **theirs, **options}
+    loaded = load_dataset(source, **options).augmented(chosen.augmentation)
+    check_served(name, loaded)
+    given = "given" if isinstance(recipe, Recipe) else "the defaults"
+    notes = [f"recipe: {recipe_name or given}"]
+    if not isinstance(recipe, Recipe) and "warmup_steps" not in (settings or {}):
+        asked = chosen.warmup_steps
+        chosen = _with_room(chosen, loaded)
+        if chosen.warmup_steps != asked:
+            notes.append(f"warmup_steps: {chosen.warmup_steps} instead of {asked}")
+    return Plan(
+        name=name,
+        hparams=_fitted(name, known, start, named, loaded, changes),
+        start=start,
+        dataset=loaded,
+        recipe=chosen,
+        recipe_name=recipe_name,
+        notes=tuple(notes),
+    )
+
+
+def _with_room(recipe: Recipe, dataset: Dataset) -> Recipe:
+    """The recipe with a warm-up of a quarter of its steps at most.
+
+    A named recipe's is meant for its own number of epochs.
+    """
+    most = recipe.epochs * dataset.steps_per_epoch(recipe.batch_size) // 4
+    changed = {"warmup_steps": min(recipe.warmup_steps, most)}
+    return hparams.replace(recipe, "recipe", changed)
+
+
+def check_served(name: str, dataset: Dataset) -> None:
+    """Raises a ``ValueError`` that names the models which do, if this one does not."""
+    spec = dataset.spec
+
+    def serves(entry: dict[str, Any]) -> bool:
+        declared = {declaration["name"] for declaration in entry["hparams"]}
+        return spec.task in entry["tasks"] and set(spec.hparams) <= declared
+
+    entries = index.entries()
+    if not serves(entries[name]):
+        able = [other for other, entry in sorted(entries.items()) if serves(entry)]
+        raise ValueError(
+            f"{name} does not serve {dataset.name}, which is {spec.task} of "
+            f"{spec.inputs}; models that do: {in_short(able) or 'none'}"
+        )
+
+
+def starting_point(model: Any) -> tuple[keras.Model | Path | None, str, HParams]:
+    """Where weights come from, the model's name and its hyper-parameters.
+
+    Raises:
+        ValueError: an unknown model, or one that kzoo did not build.
+        FileNotFoundError: a folder without a model.
+    """
+    if isinstance(model, keras.Model):
+        known = identity(model)
+        return model, known.name, _hparams_of(known.name, known.hparams)
+    if not isinstance(model, str | os.PathLike):
+        raise ValueError(
+            f"expected a model's name, a folder or a keras.Model, got {model!r}"
+        )
+    folder = Path(model)
+    if str(model) not in index.entries() and folder.exists():
+        name, stored = weights.load_identity(folder)
+        return folder, name, _hparams_of(name, stored)
+    if not isinstance(model, str) or Path(model).name != model:
+        raise FileNotFoundError(f"there is no folder {folder}")
+    return None, str(model), find_family(str(model)).variants[str(model)]
+
+
+def _hparams_of(name: str, values: Mapping[str, Any]) -> HParams:
+    return hparams.from_json(type(find_family(name).smallest), name, values)
+
+
+def named_recipe(
+    name: str, dataset: Any, recipe: str | Recipe | None
+) -> tuple[NamedRecipe, str]:
+    """The recipe that was asked for, or the one that fits best, and its name.
+
+    Raises:
+        ValueError: an unknown recipe or dataset, or no dataset and no recipe to tell.
+    """
+    if isinstance(dataset, Dataset):
+        data_name: str | None = dataset.name
+    elif isinstance(dataset, str):
+        find_dataset(dataset)
+        data_name = dataset
+    else:
+        data_name = None if dataset is None else "arrays"
+    if isinstance(recipe, str):
+        return get_recipe(recipe), recipe
+    found = recipe_for(name, find_family(name).name, data_name)
+    if isinstance(recipe, Recipe) or found is None:
+        if data_name is None and found is None:
+            raise ValueError(f"{name} has no recipe of its own: name a dataset")
+        data = data_name or get_recipe(str(found)).dataset
+        return NamedRecipe((name,), data, recipe or Recipe()), ""
+    return get_recipe(found), found
+
+
+def _sorted_settings(
+    name: str, known: HParams, settings: Mapping[str, Any], recipe: Recipe
+) -> tuple[Recipe, dict[str, Any]]:
+    """The recipe with the settings that are its own, and those of the model."""
+    fields = declarations(Recipe)
+    declared = declarations(type(known))
+    for key in settings:
+        if key not in fields and key not in declared:
+            raise ValueError(
+                f"{name} has no hyper-parameter {key!r}, nor has the recipe such a "
+                f"field{nearest(key, [*fields, *declared])}"
+            )
+    ours = {key: value for key, value in settings.items() if key in fields}
+    theirs = {key: value for key, value in settings.items() if key in declared}
+    return hparams.replace(recipe, "recipe", ours), theirs
+
+
+def _fitted(
+    name: str,
+    known: HParams,
+    start: keras.Model | Path | None,
+    named: NamedRecipe,
+    dataset: Dataset,
+    changes: Mapping[str, Any],
+) -> HParams:
+    """The model's hyper-parameters with everybody's word heard."""
+    fixed = dict(dataset.spec.hparams)
+    for key in changes:
+        if key in fixed and plain(changes[key]) != plain(fixed[key]):
+            raise ValueError(
+                f"{dataset.name} fixes {key}={fixed[key]!r}; got {changes[key]!r}"
+            )
+    theirs: dict[str, Any] = {}
+    if start is None:
+        declared = declarations(type(known))
+        theirs = {k: v for k, v in named.hparams.items() if k in declared}
+    return hparams.replace(known, name, {**theirs, **fixed, **changes})

@@ -1,0 +1,94 @@
+"""The training recipe: everything about a run that is not the model or the data."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kzoo.hparams import HParams, hp
+
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe(HParams):
+    """How to train.
+
+    Steps are training steps, one batch each. Names are disjoint from those of every
+    family's hyper-parameters, so that ``--set`` needs no prefix.
+
+    Example:
+        >>> import kzoo
+        >>> kzoo.Recipe(epochs=10, learning_rate=1e-2).schedule
+        'cosine'
+    """
+
+    noun: ClassVar[str] = "field"
+
+    optimizer: str = hp(
+        "adamw", "adamw, sgd (with Nesterov momentum), or another by Keras's name"
+    )
+    learning_rate: float = hp(
+        1e-3, "at its peak", min=0.0, max=1e3, log=True, tune=(1e-4, 1e-1)
+    )
+    momentum: float = hp(0.9, "of sgd", min=0.0, max=0.9999)
+    weight_decay: float = hp(
+        0.0,
+        "decoupled, of kernels only",
+        min=0.0,
+        max=10.0,
+        log=True,
+        tune=(1e-5, 1e-1),
+    )
+    schedule: str = hp(
+        "cosine",
+        "of the learning rate after its warm-up",
+        choices=("constant", "cosine", "linear", "step"),
+    )
+    warmup_steps: int = hp(0, "of linear rise from 0", min=0)
+    decay_epochs: tuple[int, ...] = hp(
+        (), "where schedule=step multiplies the rate by decay_rate", min=1
+    )
+    decay_rate: float = hp(0.1, "of schedule=step", min=0.0, max=1.0)
+    batch_size: int = hp(
+        64, "of all replicas together", min=1, log=True, tune=(16, 256)
+    )
+    epochs: int = hp(40, "passes over the training examples", min=1)
+    early_stopping: int = hp(
+        0, "epochs without a better validation score before the end; 0 = never", min=0
+    )
+    label_smoothing: float = hp(
+        0.0, "share of the label given to all classes", min=0.0, max=0.9
+    )
+    augmentation: str = hp("none", "of training images", choices=("none", "shift"))
+    ema: float = hp(
+        0.0, "decay of the weights' average that is kept; 0 = off", min=0.0, max=0.99999
+    )
+    gradient_accumulation: int = hp(1, "batches to one update", min=1)
+    clip: float = hp(0.0, "greatest norm of the whole gradient; 0 = off", min=0.0)
+    precision: str = hp("float32", "of the computation", choices=PRECISIONS)
+    jit: bool | None = hp(None, "compile by XLA; none = where the backend gains")
+    steps_per_execution: int = hp(1, "steps to one call of the backend", min=1)
+    batch_norm: str = hp(
+        "synchronized",
+        "whose statistics replicas use",
+        choices=("synchronized", "local"),
+    )
+    seed: int = hp(0, "of weights, order, augmentation and split", min=0, max=2**31 - 1)
+    snapshot_every: str = hp(
+        "60s", "steps, such as 100, or seconds, such as 60s; changes no result"
+    )
+    deterministic: bool = hp(False, "the same bits on a GPU too, for some speed")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.schedule == "step" and not self.decay_epochs:
+            raise ValueError("schedule='step' needs decay_epochs, such as 30,60")
+        if self.schedule != "step" and self.decay_epochs:
+            raise ValueError(
+                f"decay_epochs={self.decay_epochs} goes with schedule='step', not with "
+                f"{self.schedule!r}"
+            )
+        if self.epochs and any(epoch >= self.epochs for epoch in self.decay_epochs):
+            raise ValueError(
+                f"decay_epochs={self.decay_epochs} must come before the last of "
+                f"{self.epochs} epochs"
+            )

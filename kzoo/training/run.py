@@ -1,0 +1,243 @@
+"""The folder of a run.
+
+    config.json  history.csv  metrics.json  model/  snapshots/  plots/  tensorboard/
+    log.txt
+
+``config.json`` holds everything that decides the run. ``metrics.json`` is written last:
+a run that has it is finished.
+"""
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kzoo import weights
+
+CONFIG, METRICS, HISTORY = "config.json", "metrics.json", "history.csv"
+LOCK = ".lock"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run on disk.
+
+    Attributes:
+        folder: where it lies.
+    """
+
+    folder: Path
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """What decided the run."""
+        return weights.read_json(self.folder / CONFIG)
+
+    @property
+    def metrics(self) -> dict[str, Any]:
+        """``{"test": {...}, "validation": {...}, ...}``."""
+        return weights.read_json(self.folder / METRICS)
+
+    @property
+    def history(self) -> list[dict[str, float]]:
+        """One row an epoch."""
+        with open(self.folder / HISTORY, newline="", encoding="utf-8") as file:
+            rows = csv.DictReader(file)
+            return [{k: float(v) for k, v in row.items() if v} for row in rows]
+
+    @property
+    def finished(self) -> bool:
+        """Whether it came to its end."""
+        return (self.folder / METRICS).exists()
+
+    def load(self) -> keras.Model:
+        """The trained model."""
+        return weights.load(self.folder)
+
+
+def open_run(run: Run | str | os.PathLike[str]) -> Run:
+    """The run in this folder.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or a file of it is missing.
+    """
+    if isinstance(run, Run):
+        return run
+    folder = Path(run)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    opened = Run(folder)
+    if not {"model", "dataset", "recipe"} <= set(opened.config):
+        raise ValueError(f"{folder / CONFIG} is not that of a run")
+    if not (folder / "model").is_dir():
+        raise FileNotFoundError(f"{folder} has no model: the run has not finished")
+    weights.model_folder(folder / "model")
+    return opened
+
+
+# What a run may change without being another run.
+_FREE = ("versions", "recipe.snapshot_every")
+EXISTING = ("resume", "fresh", "extend")
+
+
+def standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
+    """What a request finds in its folder: ``new``, ``unfinished`` or ``finished``.
+
+    Args:
+        folder: the run folder that was asked for.
+        config: of the request.
+        existing: ``resume`` goes on with the same run; ``fresh`` moves whatever run is
+            there aside; ``extend`` goes on with one that differs by more epochs.
+
+    Raises:
+        ValueError: the folder holds something else, or another run (with what differs).
+    """
+    if existing not in EXISTING:
+        raise ValueError(f"existing={existing!r} is not one of {', '.join(EXISTING)}")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file")
+    if not folder.exists() or not any(_visible(folder)):
+        return "new"
+    if not (folder / CONFIG).exists():
+        raise ValueError(f"{folder} is not empty and holds no run; choose another")
+    if existing == "fresh":
+        return "new"
+    then, now = decisive(Run(folder).config), decisive(config)
+    longer = {**now, "recipe.epochs": then.get("recipe.epochs")} == then
+    longer = longer and now["recipe.epochs"] > then["recipe.epochs"]
+    if then == now:
+        return "finished" if Run(folder).finished else "unfinished"
+    if longer and existing == "extend":
+        return "unfinished"
+    hint = (
+        "add --extend (existing='extend') to train for more epochs"
+        if longer
+        else "choose another folder, or --fresh (existing='fresh') to move it aside"
+    )
+    told = weights.difference(then, now, ("the folder", "the request"))
+    raise ValueError(f"{folder} holds another run: {told}; {hint}")
+
+
+def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides a run, flat: ``{"recipe.epochs": 40, ...}``."""
+    flat: dict[str, Any] = {}
+
+    def walk(prefix: str, value: Any) -> None:
+        if isinstance(value, Mapping):
+            for key, inner in value.items():
+                walk(f"{prefix}.{key}" if prefix else str(key), inner)
+        else:
+            flat[prefix] = value
+
+    walk("", config)
+    return {key: value for key, value in flat.items() if not key.startswith(_FREE)}
+
+
+def fingerprint(config: Mapping[str, Any]) -> str:
+    """sha256 of what decides a run's steps; more epochs leave it as it is."""
+    told = {k: v for k, v in decisive(config).items() if k != "recipe.epochs"}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()
+
+
+@contextmanager
+def prepared(folder: Path, config: Mapping[str, Any], existing: str) -> Iterator[Run]:
+    """The run folder with its config, this process its only writer.
+
+    Raises:
+        ValueError: another process writes there.
+    """
+    if existing == "fresh" and folder.exists() and any(_visible(folder)):
+        with _locked(folder):
+            _move_aside(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        # Another process may have been quicker.
+        found = standing(folder, config, "resume" if existing == "fresh" else existing)
+        stored = Run(folder).config if found != "new" else None
+        if stored is not None and decisive(stored) != decisive(config):  # extended
+            epochs = stored["recipe"]["epochs"]
+            if (folder / METRICS).exists():
+                (folder / METRICS).rename(folder / f"metrics.{epochs}.json")
+        if found != "finished":
+            weights.write_json(folder / CONFIG, dict(config))
+        yield Run(folder)
+
+
+def _visible(folder: Path) -> list[Path]:
+    return [path for path in folder.iterdir() if path.name != LOCK]
+
+
+def _move_aside(folder: Path) -> None:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    aside = folder.with_name(f"{folder.name}.{stamp}")
+    number = 1
+    while aside.exists():
+        aside = folder.with_name(f"{folder.name}.{stamp}.{number}")
+        number += 1
+    folder.rename(aside)
+    log.info("the run that was there is now %s", aside)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """One writer a folder; the lock goes with its process, however that ends."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has no such lock
+        yield
+        return
+    path = folder / LOCK
+    with open(path, "a+", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            owner = file.read().strip() or "unknown"
+            raise ValueError(f"{folder} is being written by process {owner}") from None
+        file.truncate(0)
+        file.write(f"{os.getpid()} on {socket.gethostname()}")
+        file.flush()
+        try:
+            yield
+        finally:
+            file.truncate(0)  # the file stays: deleting it would race
+
+
+@contextmanager
+def logged(folder: Path) -> Iterator[None]:
+    """What kzoo logs meanwhile goes to the run's log.txt too."""
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    logger = logging.getLogger("kzoo")
+    level = logger.level
+    logger.addHandler(handler)
+    if logger.getEffectiveLevel() > logging.INFO:
+        logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        logger.removeHandler(handler)
+        handler.close()
+
+
+def append_row(path: Path, row: Mapping[str, float]) -> None:
+    """Adds a row to a CSV file, with the header first."""
+    new = not path.exists() or not path.stat().st_size
+    with open(path, "a", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, fieldnames=list(row))
+        if new:
+            writer.writeheader()
+        writer.writerow(row)

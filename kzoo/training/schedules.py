@@ -1,0 +1,118 @@
+"""The learning rate as a pure function of the step, and the optimizer that uses it."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kzoo.hparams import nearest
+from kzoo.training.recipe import Recipe
+
+
+def learning_rate(recipe: Recipe, step: Any, steps_per_epoch: int) -> Any:
+    """The learning rate of a step, counted from 0.
+
+    It rises linearly over ``warmup_steps``: (step + 1) / warmup_steps of its peak.
+    Then, with t from 0 to 1 over the steps that are left:
+
+        constant  1
+        cosine    (1 + cos(pi t)) / 2                    (Loshchilov & Hutter 2017)
+        linear    1 - t
+        step      decay_rate ** (decay_epochs that have passed)
+
+    Args:
+        recipe: names the schedule.
+        step: an int, or a tensor of the backend.
+        steps_per_epoch: training steps.
+
+    Returns:
+        A float32 tensor.
+
+    Example:
+        >>> recipe = Recipe(learning_rate=1.0, schedule="linear", epochs=10)
+        >>> float(learning_rate(recipe, 25, steps_per_epoch=10))
+        0.75
+    """
+    total = recipe.epochs * steps_per_epoch
+    step = ops.cast(step, "float32")
+    left = max(1, total - recipe.warmup_steps)
+    t = ops.clip((step - recipe.warmup_steps) / left, 0.0, 1.0)
+    if recipe.schedule == "cosine":
+        factor = (1.0 + ops.cos(np.pi * t)) / 2.0
+    elif recipe.schedule == "linear":
+        factor = 1.0 - t
+    elif recipe.schedule == "step":
+        passed = [
+            ops.cast(step >= epoch * steps_per_epoch, "float32")
+            for epoch in recipe.decay_epochs
+        ]
+        factor = ops.power(float(recipe.decay_rate), sum(passed))
+    else:
+        factor = ops.ones_like(t)
+    if recipe.warmup_steps:
+        factor = factor * ops.minimum(1.0, (step + 1.0) / recipe.warmup_steps)
+    return recipe.learning_rate * factor
+
+
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """:func:`learning_rate` as Keras wants it."""
+
+    def __init__(self, recipe: Recipe, steps_per_epoch: int) -> None:
+        self.recipe = recipe
+        self.steps_per_epoch = steps_per_epoch
+
+    def __call__(self, step: Any) -> Any:
+        return learning_rate(self.recipe, step, self.steps_per_epoch)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"recipe": self.recipe.to_json(), "steps": self.steps_per_epoch}
+
+
+def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+    """The recipe's optimizer.
+
+    Weight decay leaves biases and the scales of normalisations alone.
+
+    Raises:
+        ValueError: Keras has no optimizer of this name.
+    """
+    if recipe.warmup_steps >= recipe.epochs * steps_per_epoch:
+        raise ValueError(
+            f"warmup_steps={recipe.warmup_steps} takes the whole training of "
+            f"{recipe.epochs * steps_per_epoch} steps"
+        )
+    options: dict[str, Any] = {"weight_decay": recipe.weight_decay or None}
+    if recipe.optimizer.lower() == "sgd":
+        options |= {"momentum": recipe.momentum, "nesterov": recipe.momentum > 0}
+    if recipe.clip:
+        options["global_clipnorm"] = recipe.clip
+    if recipe.ema:
+        options |= {"use_ema": True, "ema_momentum": recipe.ema}
+    if recipe.gradient_accumulation > 1:
+        options["gradient_accumulation_steps"] = recipe.gradient_accumulation
+    if recipe.optimizer.lower() == "adamw":
+        options["weight_decay"] = recipe.weight_decay  # None would mean Keras's 0.004
+    if recipe.optimizer.lower() == "muon":  # has a second one, 0.004 by default
+        options["adam_weight_decay"] = options["weight_decay"]
+    made = optimizer_class(recipe.optimizer)(
+        Schedule(recipe, steps_per_epoch), **options
+    )
+    if recipe.weight_decay:
+        made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    return made
+
+
+def optimizer_class(name: str) -> type[keras.optimizers.Optimizer]:
+    """Keras's class of this name, in any case; a ``ValueError`` with the nearest."""
+    base = keras.optimizers.Optimizer
+    classes = {
+        key.lower(): value
+        for key, value in vars(keras.optimizers).items()
+        if isinstance(value, type) and issubclass(value, base)
+    }
+    for wrapper in ("optimizer", "lossscaleoptimizer", "multioptimizer"):
+        classes.pop(wrapper, None)
+    if name.lower() not in classes:
+        raise ValueError(f"unknown optimizer {name!r}{nearest(name, classes)}")
+    return classes[name.lower()]

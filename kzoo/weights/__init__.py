@@ -1,0 +1,229 @@
+"""Model folders: safe files that hold a model and nothing that runs.
+
+    config.json  model.safetensors  preprocessing.json
+
+``model.safetensors`` holds the weights by their path, and is the same bytes for the
+same weights.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from kzoo.hparams import identity
+from kzoo.preprocessing import Preprocessing
+from kzoo.registry import build_model
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+PREPROCESSING = "preprocessing.json"
+FILES = {CONFIG, WEIGHTS, PREPROCESSING, "tokenizer.json"}
+
+
+def save(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    *,
+    preprocessing: Preprocessing | None = None,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a model folder; one that is there already is replaced as a whole.
+
+    Args:
+        model: a model of kzoo's.
+        path: the folder.
+        preprocessing: what the model's inputs went through.
+        facts: more for config.json, in plain JSON types, such as the task.
+
+    Returns:
+        The folder.
+
+    Raises:
+        ValueError: a model that kzoo did not build; or the path holds something else
+            than a model folder.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> folder = tempfile.mkdtemp() + "/mlp"
+        >>> path = kzoo.save(kzoo.build_model("mlp"), folder)
+        >>> sorted(file.name for file in path.iterdir())
+        ['config.json', 'model.safetensors']
+    """
+    folder = Path(path)
+    config = {**(facts or {}), "model": identity(model).to_json()}
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file")
+    other = {p.name for p in folder.iterdir()} - FILES if folder.exists() else set()
+    if other:
+        raise ValueError(
+            f"{folder} holds something else than a model, such as {min(other)}; not "
+            "overwritten"
+        )
+    aside = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    aside.mkdir(parents=True)
+    try:
+        save_file(weights_by_path(model), aside / WEIGHTS)
+        write_json(aside / CONFIG, config)
+        if preprocessing is not None:
+            write_json(aside / PREPROCESSING, preprocessing.to_json())
+        before = aside.with_suffix(".old")
+        if folder.exists():
+            folder.rename(before)  # whole until the new one is in its place
+        aside.rename(folder)
+        shutil.rmtree(before, ignore_errors=True)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return folder
+
+
+def load(path: str | os.PathLike[str]) -> keras.Model:
+    """The model of a model folder or of a run folder.
+
+    Raises:
+        FileNotFoundError: a file is missing.
+        ValueError: a file is damaged, or the weights do not fit the model: what the
+            file has and what the model has, side by side.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> folder = kzoo.save(kzoo.build_model("mlp"), tempfile.mkdtemp() + "/mlp")
+        >>> kzoo.load(folder).kzoo.name
+        'mlp'
+    """
+    folder = model_folder(path)
+    name, hparams = load_identity(folder)
+    stored = read_weights(folder / WEIGHTS)
+    model = build_model(name, **hparams)
+    assign(model, stored, str(folder / WEIGHTS))
+    return model
+
+
+def load_identity(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
+    """Name and hyper-parameters of the model in this folder; builds nothing.
+
+    Raises:
+        FileNotFoundError: there is no model, or its config.json is missing.
+        ValueError: config.json does not say.
+    """
+    config = model_folder(path) / CONFIG
+    known = read_json(config).get("model")
+    known = known if isinstance(known, dict) else {}
+    name, hparams = known.get("name"), known.get("hparams")
+    if not isinstance(name, str) or not isinstance(hparams, dict):
+        raise ValueError(f"{config} does not say which model this is")
+    return name, hparams
+
+
+def load_preprocessing(path: str | os.PathLike[str]) -> Preprocessing:
+    """What the inputs of this folder's model went through.
+
+    Raises:
+        FileNotFoundError: the folder has none.
+    """
+    return Preprocessing.from_json(read_json(model_folder(path) / PREPROCESSING))
+
+
+def model_folder(path: str | os.PathLike[str]) -> Path:
+    """The folder itself, or the model inside a run folder.
+
+    Raises:
+        FileNotFoundError: neither is there.
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"there is no folder {folder}")
+    for candidate in (folder, folder / "model"):
+        if (candidate / WEIGHTS).exists():
+            return candidate
+    raise FileNotFoundError(
+        f"{folder} holds no {WEIGHTS}, nor does {folder / 'model'}: "
+        "not a model folder, or a run that has not finished"
+    )
+
+
+def weights_by_path(model: keras.Model) -> dict[str, np.ndarray]:
+    """Every weight of the model as an array, by its path."""
+    arrays = {w.path: keras.ops.convert_to_numpy(w.value) for w in model.weights}
+    return {path: np.asarray(arrays[path], order="C") for path in sorted(arrays)}
+
+
+def assign(model: keras.Model, arrays: Mapping[str, np.ndarray], source: str) -> None:
+    """Gives every weight of the model its array, or changes none.
+
+    Raises:
+        ValueError: the arrays do not fit; the message shows both sides.
+    """
+    weights = {weight.path: weight for weight in model.weights}
+    wanted = {path: tuple(weight.shape) for path, weight in weights.items()}
+    found = {path: tuple(array.shape) for path, array in arrays.items()}
+    if wanted != found:
+        raise ValueError(
+            f"{source} does not fit {model.name}: {difference(found, wanted)}"
+        )
+    for path, weight in weights.items():
+        weight.assign(arrays[path])
+
+
+def difference(
+    left: Mapping[str, Any],
+    right: Mapping[str, Any],
+    sides: tuple[str, str] = ("the file", "the model"),
+) -> str:
+    """What two mappings disagree in, from both sides, in one line.
+
+    >>> difference({"a": 1, "b": 2}, {"b": 3}, ("then", "now"))
+    "'a' is 1 in then, missing in now; 'b' is 2 in then, 3 in now"
+    """
+    lines = []
+    for key in sorted({*left, *right}):
+        values = [side.get(key, "missing") for side in (left, right)]
+        if values[0] != values[1]:
+            both = zip(values, sides, strict=True)
+            told = ", ".join(f"{value} in {side}" for value, side in both)
+            lines.append(f"{key!r} is {told}")
+    shown = lines[:8]
+    if len(lines) > len(shown):
+        shown.append(f"and {len(lines) - len(shown)} more")
+    return "; ".join(shown)
+
+
+def read_weights(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a safetensors file; a ``ValueError`` if it is damaged."""
+    try:
+        return load_file(path)
+    except SafetensorError as error:
+        raise ValueError(f"{path} is damaged: {error}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; errors name the file."""
+    if not path.exists():
+        raise FileNotFoundError(f"{path} is missing")
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path} is not JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{path} holds no JSON object")
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Readable JSON, in one step."""
+    write_text(path, json.dumps(value, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """A text file in one step: never half of it under this name."""
+    aside = path.with_name(f".{path.name}.tmp")
+    aside.write_text(text, encoding="utf-8")
+    os.replace(aside, path)

@@ -1,0 +1,43 @@
+"""What other zoos call the weights of a family: tables, one file a family.
+
+``SOURCES[family][source]`` is a :class:`Table`. One rule is a pair of templates,
+
+    Rule("stage_{i}_block_{j}_conv_{k}", "layer{i+1}.{j}.conv{k+1}")
+
+kzoo's layer and the source's module. Every index of the left may stand on the right,
+in a sum: ``{n+2*i+1}``. The right knows three more, for modules that the source only
+numbers: ``{n}`` counts the blocks over all stages, ``{m}`` the parts of the block that
+hold weights (what follows the block's name, up to the next ``_``), both from 0, and
+``{blocks}`` is how many blocks there are. ``{j:a}`` is a letter: a, b, c. Of several
+rules the first that fits counts.
+"""
+
+from collections.abc import Mapping
+
+from kzoo.weights.names import (
+    alexnet,
+    densenet,
+    efficientnet,
+    inception,
+    mobilenet,
+    resnet,
+    shufflenet_v2,
+    squeezenet,
+    vgg,
+)
+from kzoo.weights.names.table import Rule, Table
+
+__all__ = ["SOURCES", "Rule", "Table"]
+
+SOURCES: Mapping[str, Mapping[str, Table]] = {
+    "alexnet": alexnet.SOURCES,
+    "densenet": densenet.SOURCES,
+    "efficientnet": efficientnet.SOURCES,
+    "googlenet": inception.GOOGLENET_SOURCES,
+    "inception_v3": inception.INCEPTION_V3_SOURCES,
+    "mobilenet": mobilenet.SOURCES,
+    "resnet": resnet.SOURCES,
+    "shufflenet_v2": shufflenet_v2.SOURCES,
+    "squeezenet": squeezenet.SOURCES,
+    "vgg": vgg.SOURCES,
+}

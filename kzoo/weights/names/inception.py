@@ -1,0 +1,60 @@
+"""GoogLeNet in torchvision, Inception V3 in torchvision and timm."""
+
+from kzoo.weights.names.table import Rule, Table
+
+
+def units(kzoo: str, source: str) -> tuple[Rule, Rule]:
+    """A convolution and its normalisation."""
+    return Rule(f"{kzoo}_conv", f"{source}.conv"), Rule(f"{kzoo}_norm", f"{source}.bn")
+
+
+# The papers count stages by resolution and blocks by letters.
+GOOGLENET = (
+    *units("stem_{k}", "conv{k+1}"),
+    *units("stage_{i}_block_{j}_branch1", "inception{i+3}{j:a}.branch1"),
+    *units("stage_{i}_block_{j}_branch{b}_{k}", "inception{i+3}{j:a}.branch{b}.{k}"),
+    *units("aux_early", "aux1.conv"),
+    *units("aux_late", "aux2.conv"),
+    Rule("aux_early_dense", "aux1.fc1", grid=4),
+    Rule("aux_late_dense", "aux2.fc1", grid=4),
+    Rule("logits_early", "aux1.fc2"),
+    Rule("logits_late", "aux2.fc2"),
+    Rule("logits", "fc"),
+)
+
+STEM = ("1a_3x3", "2a_3x3", "2b_3x3", "3b_1x1", "4a_3x3")
+BRANCHES = ("1x1", "3x3", "3x3dbl", "5x5", "7x7", "7x7dbl", "7x7x3", "_pool")
+
+
+def mixed(branch: str) -> tuple[Rule, ...]:
+    """A branch of any block: of one convolution, of several, and with a fork."""
+    rules: list[Rule] = []
+    for stage, source in (
+        ("0", "Mixed_5{j:b}"),
+        ("1", "Mixed_6{j:a}"),
+        ("2", "Mixed_7{j:a}"),
+    ):
+        left = f"stage_{stage}_block_{{j}}_branch{branch}"
+        right = f"{source}.branch{branch}"
+        for end in ("", "_{k}", "_{k}a", "_{k}b"):
+            rules += units(left + end, right + end)
+    return tuple(rules)
+
+
+INCEPTION_V3 = (
+    *(
+        rule
+        for k, end in enumerate(STEM)
+        for rule in units(f"stem_{k}", f"Conv2d_{end}")
+    ),
+    *(rule for branch in BRANCHES for rule in mixed(branch)),
+    *units("aux_{k}", "AuxLogits.conv{k}"),
+    Rule("logits_aux", "AuxLogits.fc"),
+    Rule("logits", "fc"),
+)
+
+GOOGLENET_SOURCES = {"torchvision": Table(GOOGLENET, aside=(r"aux[12]\..*",))}
+INCEPTION_V3_SOURCES = {
+    "timm": Table(INCEPTION_V3, aside=(r"AuxLogits\..*",)),
+    "torchvision": Table(INCEPTION_V3, aside=(r"AuxLogits\..*",)),
+}

@@ -1,0 +1,65 @@
+"""The rules that a table of names is made of."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from kzoo.preprocessing import Preprocessing, imagenet
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The names of one kind of layer.
+
+    Attributes:
+        layer: kzoo's name, a template.
+        source: the source's module.
+        grid: of a dense layer on a flattened image, the image's height and width, or
+            the hyper-parameter that is; PyTorch flattens channels first.
+        convolution: the source holds this dense layer as a convolution.
+        bias_into: of a convolution that has a bias in the source and none in kzoo,
+            kzoo's normalisation after it: its running mean takes the bias up.
+        when: hyper-parameters of the models that the rule is for.
+    """
+
+    layer: str
+    source: str
+    grid: int | str = 1
+    convolution: bool = False
+    bias_into: str = ""
+    when: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Table:
+    """How one source writes one family.
+
+    Attributes:
+        rules: the first that fits a layer names it.
+        framework: torch or keras: how a layer's weights are called and laid out.
+        hparams: what the source's network has other than kzoo's variant.
+        aside: regular expressions of the source's tensors that kzoo's model may lack,
+            such as auxiliary heads; told, not refused.
+        renamed: pairs for ``re.sub`` that bring older spellings of the source's names
+            up to date.
+        preprocessing: what the source's networks expect, unless the weights say more;
+            the image's size is that of kzoo's variant.
+    """
+
+    rules: tuple[Rule, ...]
+    framework: str = "torch"
+    hparams: Mapping[str, Any] = field(default_factory=dict)
+    aside: tuple[str, ...] = ()
+    renamed: tuple[tuple[str, str], ...] = ()
+    preprocessing: Preprocessing = field(default_factory=imagenet)
+
+
+# Of the networks that keras.applications has from Caffe: blue, green, red from 0 to
+# 255, less their mean.
+KERAS_CAFFE = Preprocessing(
+    input_mean=(103.939, 116.779, 123.68),
+    input_scale=(1.0, 1.0, 1.0),
+    image_size=(224, 224),
+    crop_rate=0.875,
+    reversed_channels=True,
+)

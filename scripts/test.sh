@@ -1,0 +1,51 @@
+#!/usr/bin/env bash
+# Lint, types and tests, in an environment of their own; what CI runs.
+#
+#   bash scripts/test.sh [--peers] [--fast] [PYTEST ARGUMENT ...]
+#
+#   --peers   with PyTorch and the zoos to compare with; without it, tests that need
+#             them are skipped
+#   --fast    without the slow tests and the second backends
+#
+# From the first word on that is not an option of this script, the rest is pytest's:
+# a path, -k cnn, or -- and then anything.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+extras=(jax test tune)
+backends=(jax)
+selection=()
+while (($#)); do
+    case $1 in
+        --peers) extras+=(peers) backends+=(torch) ;;
+        --fast) backends=() selection=(-m "not slow") ;;
+        --) shift && break ;;
+        --*)
+            echo "error: unknown option '$1'; known are --peers, --fast and --" >&2
+            exit 2
+            ;;
+        *) break ;;
+    esac
+    shift
+done
+
+environment=$(bash scripts/environment.sh "${extras[@]}")
+export PATH=$environment/bin:$PATH PYTHONPATH=$PWD
+export TF_CPP_MIN_LOG_LEVEL=3 HF_HUB_OFFLINE=1
+
+ruff check
+ruff format --check
+mypy kzoo
+
+run_pytest() { # BACKEND [ARGUMENT ...]
+    echo "pytest on $1"
+    KERAS_BACKEND=$1 python -m pytest -n 2 "${@:2}"
+}
+
+run_pytest tensorflow ${selection[@]+"${selection[@]}"} "$@"
+for backend in ${backends[@]+"${backends[@]}"}; do
+    status=0
+    run_pytest "$backend" -m contract "$@" || status=$?
+    # pytest's 5: no test was left, as when the caller asked for other ones.
+    if ((status != 0 && !(status == 5 && $# > 0))); then exit "$status"; fi
+done

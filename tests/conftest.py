@@ -1,0 +1,77 @@
+"""What every test has: a backend, its share of the cores, a clean Keras, no window."""
+
+import functools
+import importlib.util
+import os
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
+    # Workers that each start a thread a core stand in one another's way.
+    workers = int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
+    threads = str(max(1, (os.cpu_count() or 1) // workers))
+    os.environ.setdefault("OMP_NUM_THREADS", threads)
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", threads)
+
+# The same examples each time, however busy the machine.
+settings.register_profile(
+    "kzoo",
+    database=None,
+    deadline=None,
+    derandomize=True,
+    max_examples=50,
+    suppress_health_check=[HealthCheck.too_slow],
+)
+settings.load_profile("kzoo")
+
+PEERS = ("torch", "torchvision", "timm", "transformers")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    missing = [name for name in PEERS if importlib.util.find_spec(name) is None]
+    if missing:
+        skip = pytest.mark.skip(reason=f"needs {', '.join(missing)} (test.sh --peers)")
+        for item in items:
+            if item.get_closest_marker("peers"):
+                item.add_marker(skip)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    if item.get_closest_marker("peers"):
+        import_torchvision()
+
+
+@functools.cache
+def import_torchvision() -> object:
+    """Makes ``import torchvision`` work beside a CPU build of PyTorch.
+
+    Its compiled operators ask for CUDA there, and its Python code stumbles over two
+    that are then unknown. No model calls them: their signatures will do. Returns what
+    must stay alive for that.
+    """
+    try:
+        importlib.import_module("torchvision")
+    except RuntimeError:
+        import torch
+
+        library = torch.library.Library("torchvision", "DEF")
+        library.define("nms(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        library.define("qnms(Tensor dets, Tensor scores, float threshold) -> Tensor")
+        importlib.import_module("torchvision")
+        return library
+    return None
+
+
+@pytest.fixture(autouse=True)
+def clean_keras() -> Iterator[None]:
+    """No layer name, seed or precision policy of one test reaches the next."""
+    yield
+    if "keras" in sys.modules:
+        # Collecting garbage takes longer than most tests.
+        sys.modules["keras"].utils.clear_session(free_memory=False)

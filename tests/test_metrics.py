@@ -1,0 +1,87 @@
+"""Scores against scikit-learn and by hand."""
+
+import numpy as np
+import pytest
+from sklearn import metrics as theirs
+
+from kzoo.tasks import TASKS
+from kzoo.training.metrics import (
+    class_scores,
+    cross_entropy,
+    predicted_classes,
+    regression_scores,
+    scores,
+)
+
+RNG = np.random.default_rng(0)
+LOGITS = RNG.normal(0, 2, (200, 5)).astype("float32")
+LABELS = RNG.integers(0, 5, 200).astype("int32")
+CLASSIFICATION = TASKS["image-classification"]
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    e = np.exp(logits.astype("float64"))
+    return e / e.sum(-1, keepdims=True)
+
+
+def test_classification_scores_are_scikit_learns() -> None:
+    found = scores(CLASSIFICATION, LABELS, LOGITS)
+    assert found["accuracy"] == theirs.accuracy_score(LABELS, LOGITS.argmax(1))
+    expected = theirs.log_loss(LABELS, softmax(LOGITS), labels=range(5))
+    assert found["loss"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_one_logit_is_scored_as_two_classes() -> None:
+    labels = LABELS % 2
+    found = scores(CLASSIFICATION, labels, LOGITS[:, :1])
+    p = 1 / (1 + np.exp(-LOGITS[:, 0].astype("float64")))
+    assert found["loss"] == pytest.approx(theirs.log_loss(labels, p), rel=1e-9)
+    assert found["accuracy"] == theirs.accuracy_score(labels, p > 0.5)
+
+
+def test_extreme_logits_are_exact() -> None:
+    logits = np.array([[1e3, -1e3], [-1e3, 1e3]])
+    np.testing.assert_array_equal(cross_entropy(np.zeros(2, "int"), logits), [0, 2e3])
+    np.testing.assert_array_equal(cross_entropy(np.ones(2), logits[:, :1]), [0, 1e3])
+
+
+def test_regression_scores_are_scikit_learns() -> None:
+    targets, predicted = RNG.normal(size=(2, 50))
+    found = regression_scores(targets, predicted)
+    assert found["r2"] == pytest.approx(theirs.r2_score(targets, predicted))
+    mse = theirs.mean_squared_error(targets, predicted)
+    assert found["mse"] == found["loss"] == pytest.approx(mse)
+    mae = theirs.mean_absolute_error(targets, predicted)
+    assert found["mae"] == pytest.approx(mae)
+    task = TASKS["regression"]
+    assert scores(task, targets, predicted[:, None]) == found
+
+
+def test_r2_of_constant_targets_is_not_a_number() -> None:
+    assert np.isnan(regression_scores(np.ones(3), np.arange(3.0))["r2"])
+
+
+def test_class_scores_are_scikit_learns() -> None:
+    labels, logits = LABELS[LABELS != 4], LOGITS[LABELS != 4]  # class 4 never occurs
+    found = class_scores(labels, logits, tuple("abcde"))
+    assert [row["class"] for row in found] == list("abcde")
+    report = theirs.classification_report(
+        labels,
+        logits.argmax(1),
+        labels=range(5),
+        target_names=list("abcde"),
+        output_dict=True,
+        zero_division=0.0,
+    )
+    for row in found:
+        expected = report[row["class"]]
+        assert row["precision"] == pytest.approx(expected["precision"])
+        assert row["recall"] == pytest.approx(expected["recall"])
+        assert row["f1"] == pytest.approx(expected["f1-score"])
+        assert row["examples"] == expected["support"]
+    assert found[4]["examples"] == 0
+
+
+def test_predicted_classes() -> None:
+    np.testing.assert_array_equal(predicted_classes(np.array([[0.1], [-0.1]])), [1, 0])
+    np.testing.assert_array_equal(predicted_classes(np.array([[0, 2, 1]])), [1])

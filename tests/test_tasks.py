@@ -1,0 +1,43 @@
+"""The table of tasks."""
+
+import pytest
+
+from kzoo.tasks import TASKS, get_task
+
+
+def test_table_has_every_task() -> None:
+    assert set(TASKS) == {
+        "image-classification",
+        "sequence-classification",
+        "text-classification",
+        "tabular-classification",
+        "sequence-labeling",
+        "regression",
+        "language-modeling",
+        "translation",
+        "summarization",
+    }
+    assert all(TASKS[name].name == name for name in TASKS)
+
+
+def test_first_metric_picks_the_epoch_and_its_direction_is_right() -> None:
+    falling = {name for name, task in TASKS.items() if not task.higher_is_better}
+    assert falling == {"language-modeling"}
+    assert get_task("language-modeling").metrics[0] == "perplexity"
+    assert get_task("regression").metrics[0] == "r2"
+    assert all(task.metrics for task in TASKS.values())
+
+
+def test_classification_is_cross_entropy_with_a_confusion_plot() -> None:
+    for name in ("image-classification", "tabular-classification"):
+        task = get_task(name)
+        assert (task.loss, task.per_step) == ("cross_entropy", False)
+        assert "confusion" in task.plots
+    assert get_task("regression").loss == "squared_error"
+    assert get_task("sequence-labeling").per_step
+
+
+def test_unknown_task_gets_the_nearest() -> None:
+    with pytest.raises(ValueError) as error:
+        get_task("regresion")
+    assert str(error.value) == "unknown task 'regresion'. Did you mean 'regression'?"
