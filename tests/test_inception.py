@@ -138,9 +138,8 @@ def test_round_trip(name: str, aux_heads: bool) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", NAMES)
-def test_learns_digits(name: str) -> None:
-    assert_learns_digits(name, stem="small", enlarged=2, dropout_rate=0.0)
+def test_learns_digits() -> None:
+    assert_learns_digits("googlenet", stem="small", enlarged=2, dropout_rate=0.0)
 
 
 @pytest.mark.parametrize(

@@ -182,13 +182,16 @@ def test_identity_builds_the_same_model_again(case: Case) -> None:
 
 
 @pytest.mark.contract
-@each_family
-def test_weight_paths_do_not_depend_on_what_was_built_before(case: Case) -> None:
-    first = [weight.path for weight in case.build().weights]
-    for other in registry.FAMILIES:
-        Case(other, "smallest").build()
-    assert [weight.path for weight in case.build().weights] == first
-    assert len(set(first)) == len(first)
+def test_weight_paths_do_not_depend_on_what_was_built_before() -> None:
+    def paths(case: Case) -> list[str]:
+        return [weight.path for weight in case.build().weights]
+
+    first = {str(case): paths(case) for case in HERE}
+    # The other way round: what was built last comes before everything else.
+    for case in reversed(HERE):
+        again = paths(case)
+        assert again == first[str(case)], case
+        assert len(set(again)) == len(again), case
 
 
 @pytest.mark.contract
@@ -454,10 +457,12 @@ def answer_for_another_backend(folder: Path) -> None:
         inputs = inputs_for(model)
         for weight in model.weights:
             weight.assign(given[weight.path])
-        answers[str(case)] = logits_of(model, inputs)
-        answers[f"{case}.keras"] = logits_of(loaded, inputs)
-        if case.form == "smallest":
-            answers[f"{case}.predict"] = model.predict(inputs, verbose=0)
+        # Compiled whole: a deep network's operations one by one take JAX minutes.
+        answers[str(case)] = model.predict(inputs, verbose=0)
+        if case.family.name not in ZOO:
+            answers[f"{case}.eager"] = logits_of(model, inputs)
+        for weight, read in zip(model.weights, loaded.weights, strict=True):
+            np.testing.assert_array_equal(numpy_of(weight), numpy_of(read))
     np.savez(folder / "answers.npz", **answers)
 
 

@@ -127,11 +127,10 @@ def test_unknown_optimizer_gets_the_nearest(name: str, near: str | None) -> None
 
 
 def test_what_only_wraps_optimizers_is_none() -> None:
-    with pytest.raises(ValueError) as error:
-        optimizer_class("zzz")
-    listed = str(error.value).partition("There are: ")[2].split(", ")
-    assert set(OPTIMIZERS) <= set(listed)
-    assert not {"optimizer", "lossscaleoptimizer", "multioptimizer"} & set(listed)
+    assert all(optimizer_class(name).__name__.lower() == name for name in OPTIMIZERS)
+    for wrapper in ("optimizer", "lossscaleoptimizer", "multioptimizer"):
+        with pytest.raises(ValueError, match=f"unknown optimizer '{wrapper}'"):
+            optimizer_class(wrapper)
 
 
 def tiny() -> tuple[keras.Model, np.ndarray, np.ndarray]:
