@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Lint, types and tests, in an environment of their own; what CI runs.
 #
-#   bash scripts/test.sh [--peers] [--fast] [PYTEST ARGUMENT ...]
+#   bash scripts/test.sh [--peers] [--all | --fast] [PYTEST ARGUMENT ...]
 #
 #   --peers   with PyTorch and the zoos to compare with; without it, tests that need
 #             them are skipped
+#   --all     with the exhaustive tests, which repeat on more networks what others show
 #   --fast    without the slow tests and the second backends
 #
 # From the first word on that is not an option of this script, the rest is pytest's:
@@ -14,14 +15,16 @@ cd "$(dirname "$0")/.."
 
 extras=(jax test tune)
 backends=(jax)
-selection=()
+selection=(-m "not exhaustive")
+contract="contract and not exhaustive"
 while (($#)); do
     case $1 in
         --peers) extras+=(peers) backends+=(torch) ;;
-        --fast) backends=() selection=(-m "not slow") ;;
+        --all) selection=() contract=contract ;;
+        --fast) backends=() selection=(-m "not slow and not exhaustive") ;;
         --) shift && break ;;
         --*)
-            echo "error: unknown option '$1'; known are --peers, --fast and --" >&2
+            echo "error: unknown option '$1'; known are --peers, --all, --fast and --" >&2
             exit 2
             ;;
         *) break ;;
@@ -45,7 +48,7 @@ run_pytest() { # BACKEND [ARGUMENT ...]
 run_pytest tensorflow ${selection[@]+"${selection[@]}"} "$@"
 for backend in ${backends[@]+"${backends[@]}"}; do
     status=0
-    run_pytest "$backend" -m contract "$@" || status=$?
+    run_pytest "$backend" -m "$contract" "$@" || status=$?
     # pytest's 5: no test was left, as when the caller asked for other ones.
     if ((status != 0 && !(status == 5 && $# > 0))); then exit "$status"; fi
 done

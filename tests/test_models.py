@@ -78,7 +78,16 @@ each_case = pytest.mark.parametrize("case", [c for c in CASES if here(c)], ids=s
 # Where the form of the input makes little difference.
 FAMILY_CASES = [case for case in CASES if case.form in ("smallest", "masked_features")]
 HERE = [case for case in FAMILY_CASES if here(case)]
-each_family = pytest.mark.parametrize("case", HERE, ids=str)
+each_family = pytest.mark.parametrize(
+    "case",
+    [
+        pytest.param(case, marks=pytest.mark.exhaustive)
+        if case.family.name in ZOO
+        else case
+        for case in HERE
+    ],
+    ids=str,
+)
 SMALL = [case for case in HERE if case.family.name not in ZOO]
 MASKED_CASES = [
     case
@@ -452,7 +461,6 @@ def answer_for_another_backend(folder: Path) -> None:
     answers = {}
     for case in FAMILY_CASES:
         given = dict(np.load(folder / f"{case}.npz"))
-        loaded = keras.models.load_model(folder / f"{case}.keras")
         model = case.build()
         inputs = inputs_for(model)
         for weight in model.weights:
@@ -461,8 +469,8 @@ def answer_for_another_backend(folder: Path) -> None:
         answers[str(case)] = model.predict(inputs, verbose=0)
         if case.family.name not in ZOO:
             answers[f"{case}.eager"] = logits_of(model, inputs)
-        for weight, read in zip(model.weights, loaded.weights, strict=True):
-            np.testing.assert_array_equal(numpy_of(weight), numpy_of(read))
+            loaded = keras.models.load_model(folder / f"{case}.keras")
+            answers[f"{case}.keras"] = logits_of(loaded, inputs)
     np.savez(folder / "answers.npz", **answers)
 
 
