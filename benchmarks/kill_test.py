@@ -2,7 +2,7 @@
 
     python benchmarks/kill_test.py                        # 100 kills, about 15 minutes
     python benchmarks/kill_test.py --backend jax
-    python benchmarks/kill_test.py --kills 10 --rounds 1  # what CI runs
+    python benchmarks/kill_test.py --kills 10 --rounds 1  # CI's, on TensorFlow
 
 One short training (convolutions, dropout, shifts, EMA, warm-up, a snapshot every three
 steps) is killed again and again and then let through; weights, the last snapshot's
