@@ -5,7 +5,8 @@
 #
 #   --peers   with PyTorch and the zoos to compare with; without it, tests that need
 #             them are skipped
-#   --all     with the exhaustive tests, which repeat on more networks what others show
+#   --all     with the exhaustive tests, which repeat on more networks what others show,
+#             and with --peers the contract on PyTorch
 #   --fast    without the slow tests and the second backends
 #
 # From the first word on that is not an option of this script, the rest is pytest's:
@@ -17,10 +18,11 @@ extras=(jax test tune)
 backends=(jax)
 selection=(-m "not exhaustive")
 contract="contract and not exhaustive"
+all=false
 while (($#)); do
     case $1 in
-        --peers) extras+=(peers) backends+=(torch) ;;
-        --all) selection=() contract=contract ;;
+        --peers) extras+=(peers) ;;
+        --all) selection=() contract=contract all=true ;;
         --fast) backends=() selection=(-m "not slow and not exhaustive") ;;
         --) shift && break ;;
         --*)
@@ -31,6 +33,9 @@ while (($#)); do
     esac
     shift
 done
+
+# Without --all, PyTorch builds and predicts every family in the agreement test alone.
+if $all && [[ " ${extras[*]} " == *" peers "* ]]; then backends+=(torch); fi
 
 environment=$(bash scripts/environment.sh "${extras[@]}")
 export PATH=$environment/bin:$PATH PYTHONPATH=$PWD
