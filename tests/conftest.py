@@ -15,10 +15,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:
     # Workers that each start a thread a core stand in one another's way; and a
     # container counts the cores of its host, not those that it may use.
-    for threads in ("OMP", "OPENBLAS", "TF_INTRAOP", "TF_INTEROP"):
-        kind, _, pool = threads.partition("_")
-        name = f"{kind}_NUM_{pool}_THREADS" if pool else f"{kind}_NUM_THREADS"
-        os.environ.setdefault(name, "1")
+    for pool in ("OMP_NUM", "OPENBLAS_NUM", "TF_NUM_INTRAOP", "TF_NUM_INTEROP"):
+        os.environ.setdefault(f"{pool}_THREADS", "1")
 
 # The same examples each time, however busy the machine.
 settings.register_profile(

@@ -138,8 +138,12 @@ def test_round_trip(name: str, aux_heads: bool) -> None:
 
 
 @pytest.mark.slow
-def test_learns_digits() -> None:
-    assert_learns_digits("googlenet", stem="small", enlarged=2, dropout_rate=0.0)
+@pytest.mark.parametrize(
+    "name",
+    ["googlenet", pytest.param("inception_v3", marks=pytest.mark.exhaustive)],
+)
+def test_learns_digits(name: str) -> None:
+    assert_learns_digits(name, stem="small", enlarged=2, dropout_rate=0.0)
 
 
 @pytest.mark.parametrize(
