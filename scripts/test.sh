@@ -14,7 +14,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-extras=(jax test tune)
+extras=(jax test text tune)
 backends=(jax)
 selection=(-m "not exhaustive")
 contract="contract and not exhaustive"
