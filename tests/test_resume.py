@@ -111,6 +111,25 @@ def test_many_crashes_change_nothing(tmp_path, undisturbed):
     assert ending(train(tmp_path / "run")) == undisturbed
 
 
+@exact
+@pytest.mark.contract
+def test_a_pause_changes_nothing(tmp_path, undisturbed):
+    planned = kzoo.training.plan("cnn", "digits", settings=SETTINGS)
+    config = fit_module.config_of(planned, "none")
+    for until in (1, 2, 9):
+        keras.utils.clear_session()
+        with fit_module.seeded(planned.recipe.seed):
+            ready = fit_module.compiled(planned)
+            with fit_module.prepared(tmp_path / "run", config, "resume") as run:
+                fit_module.fit_into(
+                    run, planned, ready, until=until, splits=("validation",)
+                )
+        assert len(run.history) == min(until, SETTINGS["epochs"])
+        assert "test" not in run.metrics
+        assert not (run.folder / "plots").exists()
+    assert ending(run) == undisturbed
+
+
 def test_seeds_are_found_again_after_other_models_were_built(tmp_path, undisturbed):
     with pytest.raises(MemoryError):
         train(tmp_path / "run", callbacks=[Crash(1, 6)])
@@ -270,8 +289,8 @@ def test_fresh_moves_aside_and_deletes_nothing(tmp_path):
 def test_a_second_writer_is_refused_and_named(tmp_path):
     holder = (
         "import sys, time; from pathlib import Path; from kzoo.training.run import "
-        "_locked\n"
-        "with _locked(Path(sys.argv[1])):\n    print('held', flush=True)\n"
+        "locked\n"
+        "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n"
         "    sys.stdin.read()"
     )
     folder = tmp_path / "run"

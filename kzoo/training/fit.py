@@ -190,6 +190,8 @@ def fit_into(
     *,
     kept: keras.Model | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    until: int | None = None,
+    splits: Sequence[str] = ("test", "validation"),
 ) -> Run:
     """Trains a compiled model, and leaves model, metrics and plots in the run folder.
 
@@ -200,9 +202,14 @@ def fit_into(
         kept: the model inside ``trained`` that is scored and saved, such as a student;
             None = ``trained`` itself.
         callbacks: Keras callbacks to run along.
+        until: an epoch to pause after: what it leaves is finished, and another call
+            goes on from there, as if there had been no pause. None = the recipe's last.
+        splits: to score at the end. Without ``test`` no plots are drawn, and the test
+            examples stay untouched.
     """
     kept = kept or trained
     recipe, dataset, task = planned.recipe, planned.dataset, planned.task
+    epochs = min(until or recipe.epochs, recipe.epochs)
     started = time.perf_counter()
     steps = dataset.steps_per_epoch(recipe.batch_size)
     validation = Validation(task, recipe, kept, dataset)
@@ -217,7 +224,7 @@ def fit_into(
         fingerprint(run.config),
         remembered,
         steps_per_epoch=steps,
-        epochs=recipe.epochs,
+        epochs=epochs,
         history=run.folder / HISTORY,
     )
     snapshots.clean(taken.folder)
@@ -237,7 +244,7 @@ def fit_into(
         f", from step {step}" if step else "",
     )
     with heeding_signals(taken):
-        for leg in legs(step, steps, recipe.epochs):
+        for leg in legs(step, steps, epochs):
             if state is not None and state.facts["stopped"]:
                 break
             taken.begin(leg, state)
@@ -246,7 +253,7 @@ def fit_into(
                 [Finite(taken), validation, record, *callbacks, taken],
                 add_history=True,
                 model=trained,
-                epochs=recipe.epochs,
+                epochs=epochs,
                 steps=steps,
                 batch_size=recipe.batch_size,
                 first_step=leg.first_step,
@@ -267,13 +274,15 @@ def fit_into(
         kept, run.folder / "model", preprocessing=dataset.preprocessing, facts=facts
     )
     metrics: dict[str, Any] = {
-        split: split_scores(kept, dataset, split) for split in ("test", "validation")
+        split: split_scores(kept, dataset, split) for split in splits
     }
     metrics["best_epoch"] = validation.best_epoch
-    draw(run, kept, dataset, task)
+    if "test" in splits:
+        draw(run, kept, dataset, task)
     metrics["seconds"] = round(time.perf_counter() - started, 1)
     weights.write_json(run.folder / METRICS, metrics)
-    log.info("test: %s", {k: v for k, v in metrics["test"].items() if k != "classes"})
+    told = metrics[splits[0]]
+    log.info("%s: %s", splits[0], {k: v for k, v in told.items() if k != "classes"})
     return run
 
 

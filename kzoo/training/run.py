@@ -159,10 +159,10 @@ def prepared(folder: Path, config: Mapping[str, Any], existing: str) -> Iterator
         ValueError: another process writes there.
     """
     if existing == "fresh" and folder.exists() and any(_visible(folder)):
-        with _locked(folder):
-            _move_aside(folder)
+        with locked(folder):
+            move_aside(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with _locked(folder):
+    with locked(folder):
         # Another process may have been quicker.
         found = standing(folder, config, "resume" if existing == "fresh" else existing)
         stored = Run(folder).config if found != "new" else None
@@ -179,7 +179,7 @@ def _visible(folder: Path) -> list[Path]:
     return [path for path in folder.iterdir() if path.name != LOCK]
 
 
-def _move_aside(folder: Path) -> None:
+def move_aside(folder: Path) -> None:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     aside = folder.with_name(f"{folder.name}.{stamp}")
     number = 1
@@ -191,7 +191,7 @@ def _move_aside(folder: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[None]:
+def locked(folder: Path) -> Iterator[None]:
     """One writer a folder; the lock goes with its process, however that ends."""
     try:
         import fcntl
