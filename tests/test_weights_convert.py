@@ -11,9 +11,11 @@ from safetensors.numpy import save_file
 
 import kzoo
 from kzoo.weights import weights_by_path
-from kzoo.weights.convert import filled, from_source, to_source, with_channels
+from kzoo.weights.convert import from_source, to_source, with_channels
 from kzoo.weights.files import read_state_dict, write_state_dict
 from kzoo.weights.names import SOURCES
+from kzoo.weights.names.table import Buffer, Rule, Table
+from kzoo.weights.places import filled
 from kzoo.weights.pretrained import (
     WeightsUnavailableError,
     convert,
@@ -256,6 +258,115 @@ def test_an_unknown_source_is_told() -> None:
 def test_sums_of_templates() -> None:
     assert filled("features.{n+2*i+3}", {"n": 4, "i": 1}) == "features.9"
     assert filled("Mixed_{i+5}{j:b}.conv", {"i": 1, "j": 3}) == "Mixed_6e.conv"
+
+
+# What networks of attention write otherwise than in a layer of its own.
+ATTENTION: dict[str, Any] = {
+    "vocab_size": 9,
+    "sequence_length": 5,
+    "positions": "learned",
+    "hidden_dim": 4,
+    "mlp_dim": 6,
+    "num_heads": 2,
+    "num_layers": 1,
+    "num_classes": 3,
+}
+ATTENTION_TABLE = Table(
+    (
+        Rule("embedding", "words"),
+        Rule("positions/table", "positions", axes=(None, 0, 1)),
+        Rule("block_{i}_query", "h.{i}.qkv", part=0),
+        Rule("block_{i}_key", "h.{i}.qkv", part=1),
+        Rule("block_{i}_value/kernel", "h.{i}.qkv.weight", part=2),
+        Rule("block_{i}_value/bias", "h.{i}.qkv.bias", part=2),
+        Rule("block_{i}_output", "h.{i}.output"),
+        Rule("block_{i}_mlp_in", "h.{i}.wide", axes=(0, 1)),  # in x out
+        Rule("block_{i}_mlp_out", "h.{i}.narrow"),
+        Rule("block_{i}_attention_norm/gamma", "h.{i}.scale", axes=(0, None, None)),
+        Rule("block_{i}_attention_norm/beta", "h.{i}.shift"),
+        Rule("block_{i}_mlp_norm", "h.{i}.norm"),
+        Rule("norm", "norm"),
+        Rule("logits", "head"),
+    ),
+    copies={"tied.weight": "words.weight"},
+    aside=(r"old_mask",),
+    buffers=(
+        Buffer(
+            "block_{i}_attention",
+            "h.{i}.heads",
+            lambda layer: np.arange(layer.num_heads),
+        ),
+    ),
+)
+
+
+@pytest.fixture
+def attention(monkeypatch: pytest.MonkeyPatch) -> keras.Model:
+    monkeypatch.setitem(SOURCES, "transformer", {"timm": ATTENTION_TABLE})
+    model = kzoo.build_model("transformer", **ATTENTION)
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        weight.assign(rng.normal(size=weight.shape))
+    return model
+
+
+def test_tensors_of_several_weights_and_of_none(attention: keras.Model) -> None:
+    arrays = to_source(attention, "timm")
+    ours = weights_by_path(attention)
+    parts = ("query", "key", "value")
+    for kind, name in (("kernel", "weight"), ("bias", "bias")):
+        expected = np.concatenate(
+            [ours[f"block_0_{part}/{kind}"].T for part in parts]  # out x in
+        )
+        np.testing.assert_array_equal(arrays[f"h.0.qkv.{name}"], expected)
+    np.testing.assert_array_equal(arrays["positions"][0], ours["positions/table"])
+    np.testing.assert_array_equal(
+        arrays["h.0.wide.weight"], ours["block_0_mlp_in/kernel"]
+    )
+    assert arrays["h.0.scale"].shape == (4, 1, 1)
+    assert arrays["h.0.heads"].tolist() == [0, 1]
+    assert arrays["tied.weight"] is arrays["words.weight"]
+    found = from_source(
+        {**arrays, "old_mask": np.ones(3)}, "transformer", "timm", **ATTENTION
+    )
+    assert found.changes == ("old_mask (3,) is left aside",)
+    again = to_source(found.model, "timm")
+    assert again.keys() == arrays.keys()
+    assert all(again[name].tobytes() == arrays[name].tobytes() for name in arrays)
+    without = {n: a for n, a in arrays.items() if n not in ("tied.weight", "h.0.heads")}
+    assert from_source(without, "transformer", "timm", **ATTENTION).changes == ()
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (
+            _changed("h.0.qkv.weight", lambda a: a[:-4]),
+            r"'h.0.qkv.weight' is \(8, 4\) in the file, \(12, 4\) in the model",
+        ),
+        (
+            _changed("h.0.wide.weight", np.transpose),
+            r"'h.0.wide.weight' is \(6, 4\) in the file, \(4, 6\) in the model",
+        ),
+        (_without("h.0.qkv.bias"), r"'h.0.qkv.bias' is missing in the file"),
+        (_without("positions"), r"'positions' is missing in the file, \(1, 5, 4\)"),
+        (
+            _changed("tied.weight", lambda a: a + 1),
+            "'tied.weight' is not the same as 'words.weight'",
+        ),
+        (
+            _changed("h.0.heads", lambda a: a + 1),
+            "'h.0.heads' is not that of transformer in timm",
+        ),
+    ],
+)
+def test_what_does_not_fit_attention_is_refused_by_name(
+    attention: keras.Model, damage: Any, told: str
+) -> None:
+    with pytest.raises(ValueError, match=told):
+        from_source(
+            damage(to_source(attention, "timm")), "transformer", "timm", **ATTENTION
+        )
 
 
 def test_a_bias_before_a_normalisation_goes_into_its_mean() -> None:

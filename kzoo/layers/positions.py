@@ -1,11 +1,21 @@
 """Where a token stands: learned tables and sinusoids."""
 
 import math
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import keras
 import numpy as np
 from keras import ops
+
+
+@runtime_checkable
+class Resampling(Protocol):
+    """A layer with a table of positions that weights of another size can be fit to."""
+
+    table: keras.Variable  # (positions, width)
+
+    def resampled(self, table: np.ndarray) -> np.ndarray:
+        """The table of another size -> one of this layer's."""
 
 
 @keras.saving.register_keras_serializable("kzoo")

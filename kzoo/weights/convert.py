@@ -7,34 +7,22 @@ its name, and nothing is loaded.
 
 import dataclasses
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import keras
 import numpy as np
 
-from kzoo.hparams import identity, nearest
+from kzoo.hparams import identity
+from kzoo.layers.positions import Resampling
 from kzoo.preprocessing import Preprocessing
 from kzoo.registry import build_model, find_family
 from kzoo.weights import assign, difference, weights_by_path
-from kzoo.weights.names import SOURCES, Rule, Table
+from kzoo.weights.names import Table
+from kzoo.weights.places import Place, buffers, find_table, places
 
 Arrays = Mapping[str, np.ndarray]
-
-# How a framework calls the weights of a layer.
-SUFFIXES = {
-    "torch": {
-        "kernel": "weight",
-        "bias": "bias",
-        "gamma": "weight",
-        "beta": "bias",
-        "moving_mean": "running_mean",
-        "moving_variance": "running_var",
-    },
-    "keras": {},  # as kzoo does
-}
-
 
 # PyTorch counts the batches that a normalisation has seen; nothing else does.
 COUNTERS = re.compile(r"(.*\.)?num_batches_tracked")
@@ -53,31 +41,6 @@ class Converted:
     model: keras.Model
     changes: tuple[str, ...]
     preprocessing: Preprocessing
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where one of kzoo's weights stands in the source, and how it lies there.
-
-    ``source = kzoo.reshape(split).transpose(axes).reshape(shape)``. ``minus`` names a
-    tensor of the source's that is taken off: a bias that kzoo keeps in a running mean.
-    """
-
-    name: str
-    split: tuple[int, ...]
-    axes: tuple[int, ...]
-    shape: tuple[int, ...]
-    minus: str = ""
-
-    def from_source(self, array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-        permuted = tuple(self.split[axis] for axis in self.axes)
-        back = np.argsort(self.axes)
-        return array.reshape(permuted).transpose(back).reshape(shape)
-
-    def to_source(self, array: np.ndarray) -> np.ndarray:
-        return np.ascontiguousarray(
-            array.reshape(self.split).transpose(self.axes).reshape(self.shape)
-        )
 
 
 def from_source(arrays: Arrays, name: str, source: str, **values: Any) -> Converted:
@@ -103,9 +66,12 @@ def from_source(arrays: Arrays, name: str, source: str, **values: Any) -> Conver
     targets = places(model, source)
     found = _current(arrays, table)
     changes: list[str] = []
+    _drop_copies(found, table)
     _leave_aside(found, targets, table, changes)
+    _drop_buffers(found, model, source)
     fresh = _adapt_head(found, targets, table, changes)
     _adapt_channels(found, targets, model, table, changes)
+    _adapt_tables(found, targets, model, changes)
     _check(found, {path: p for path, p in targets.items() if path not in fresh}, model)
     weights = weights_by_path(model)
     for path, place in targets.items():
@@ -143,15 +109,17 @@ def to_source(model: keras.Model, source: str) -> dict[str, np.ndarray]:
     """
     table = find_table(identity(model).name, source)
     weights = weights_by_path(model)
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for path, place in places(model, source).items():
-        arrays[place.name] = place.to_source(weights[path])
+        tensor = np.zeros(place.whole, weights[path].dtype)
+        place.to_source(weights[path], arrays.setdefault(place.name, tensor))
         if place.minus:
             arrays[place.minus] = np.zeros_like(arrays[place.name])
         module, _, kind = place.name.rpartition(".")
         if table.framework == "torch" and kind == "running_mean":
             arrays[f"{module}.num_batches_tracked"] = np.zeros((), "int64")
-    return arrays
+    copies = {copy: arrays[name] for copy, name in table.copies.items()}
+    return {**arrays, **copies, **buffers(model, source)}
 
 
 def _current(arrays: Arrays, table: Table) -> dict[str, np.ndarray]:
@@ -163,6 +131,24 @@ def _current(arrays: Arrays, table: Table) -> dict[str, np.ndarray]:
         if not COUNTERS.fullmatch(name):
             found[name] = np.asarray(array)
     return found
+
+
+def _drop_copies(found: dict[str, np.ndarray], table: Table) -> None:
+    """Drops what the source's network reads at two names; a copy must be one."""
+    for copy, name in table.copies.items():
+        if copy in found and name in found:
+            if not np.array_equal(found[copy], found[name]):
+                raise ValueError(f"{copy!r} is not the same as {name!r}, as it must be")
+            del found[copy]
+
+
+def _drop_buffers(
+    found: dict[str, np.ndarray], model: keras.Model, source: str
+) -> None:
+    """Drops what is no weight and follows from the model, once it does."""
+    for name, value in buffers(model, source).items():
+        if name in found and not np.array_equal(found.pop(name), value):
+            raise ValueError(f"{name!r} is not that of {model.name} in {source}")
 
 
 def _leave_aside(
@@ -250,10 +236,38 @@ def with_channels(kernel: np.ndarray, channels: int, axis: int) -> np.ndarray:
     return kernel.take(turns, axis=axis) * scale
 
 
+def _adapt_tables(
+    found: dict[str, np.ndarray],
+    targets: Mapping[str, Place],
+    model: keras.Model,
+    changes: list[str],
+) -> None:
+    """Brings tables of positions from the size that they were trained at."""
+    for layer in model.layers:
+        if not isinstance(layer, Resampling):
+            continue
+        place = targets[layer.table.path]
+        table = found.get(place.name)
+        if table is None or table.shape == place.whole:
+            continue
+        rows, width = table.size // place.split[-1], place.split[-1]
+        theirs = dataclasses.replace(
+            place, split=(rows, width), shape=table.shape, whole=table.shape
+        )
+        if table.shape != tuple(
+            rows if size == place.split[0] else size for size in place.whole
+        ):
+            continue  # not even of one width, and refused
+        ours = layer.resampled(theirs.from_source(table, (rows, width)))
+        found[place.name] = np.zeros(place.whole, table.dtype)
+        place.to_source(ours, found[place.name])
+        changes.append(f"{place.name} {table.shape} is resampled to {place.whole}")
+
+
 def _check(found: Arrays, targets: Mapping[str, Place], model: keras.Model) -> None:
     theirs = {name: tuple(array.shape) for name, array in found.items()}
-    ours = {place.name: place.shape for place in targets.values()}
-    ours |= {place.minus: place.shape for place in targets.values() if place.minus}
+    ours = {place.name: place.whole for place in targets.values()}
+    ours |= {place.minus: place.whole for place in targets.values() if place.minus}
     if theirs != ours:
         raise ValueError(
             f"the weights do not fit {model.name}: {difference(theirs, ours)}"
@@ -261,129 +275,3 @@ def _check(found: Arrays, targets: Mapping[str, Place], model: keras.Model) -> N
     for name, array in found.items():
         if not np.issubdtype(array.dtype, np.floating):
             raise ValueError(f"{name!r} is of type {array.dtype}, not of weights")
-
-
-def find_table(name: str, source: str) -> Table:
-    """The table for this model.
-
-    Raises:
-        ValueError: an unknown model, or a source that has none of its family.
-    """
-    family = find_family(name)
-    tables = SOURCES.get(family.name, {})
-    if source not in tables:
-        raise ValueError(
-            f"no names of {family.name} in {source!r} are known"
-            f"{nearest(source, tables)}"
-        )
-    return tables[source]
-
-
-def places(model: keras.Model, source: str) -> dict[str, Place]:
-    """The model's weights by path -> where each is in the source.
-
-    Raises:
-        ValueError: a model that kzoo did not build, or a source that does not know it.
-    """
-    known = identity(model)
-    table = find_table(known.name, source)
-    rules = [rule for rule in table.rules if _holds(rule, known.hparams)]
-    suffixes = SUFFIXES[table.framework]
-    found: dict[str, Place] = {}
-    biases = {}
-    for layer, indices in _numbered(model):
-        for weight in layer.weights:
-            path, _, kind = weight.path.rpartition("/")
-            if kind == "seed_generator_state":
-                continue
-            rule, module, norm = _named(path, rules, indices)
-            if norm:
-                biases[f"{norm}/moving_mean"] = f"{module}.bias"
-            name = f"{module}.{suffixes.get(kind, kind)}"
-            if table.framework == "torch" and kind == "kernel":
-                grid = known.hparams.get(str(rule.grid), rule.grid)
-                place = _torch_kernel(name, layer, weight.shape, grid, rule.convolution)
-            else:
-                axes = tuple(range(len(weight.shape)))
-                place = Place(name, weight.shape, axes, weight.shape)
-            found[weight.path] = place
-    for path, bias in biases.items():
-        found[path] = dataclasses.replace(found[path], minus=bias)
-    return found
-
-
-def _holds(rule: Rule, values: Mapping[str, Any]) -> bool:
-    return all(values.get(name) == value for name, value in rule.when.items())
-
-
-def _numbered(model: keras.Model) -> Iterator[tuple[Any, dict[str, int]]]:
-    """Each layer that holds weights, with its block's and its part's number."""
-    layers = [layer for layer in model.layers if layer.weights]
-    blocks: dict[str, int] = {}
-    parts: dict[str, dict[str, int]] = {}
-    numbers: list[dict[str, int]] = []
-    for layer in layers:
-        match = re.match(r"(stage_\d+_block_\d+)_([^_]+)", layer.name)
-        if match is None:
-            numbers.append({})
-            continue
-        block, part = match.groups()
-        n = blocks.setdefault(block, len(blocks))
-        of_block = parts.setdefault(block, {})
-        m = of_block.setdefault(part, len(of_block))
-        numbers.append({"n": n, "m": m})
-    for layer, number in zip(layers, numbers, strict=True):
-        yield layer, {**number, "blocks": len(blocks)}
-
-
-def _named(
-    path: str, rules: list[Rule], indices: Mapping[str, int]
-) -> tuple[Rule, str, str]:
-    """The rule of a layer, the source's module, and where its bias goes."""
-    for rule in rules:
-        pattern = re.sub(r"\{(\w+)\}", r"(?P<\1>\\d+)", rule.layer)
-        match = re.fullmatch(pattern, path)
-        if match is not None:
-            own = {name: int(text) for name, text in match.groupdict().items()}
-            known = {**indices, **own}
-            return rule, filled(rule.source, known), filled(rule.bias_into, known)
-    raise ValueError(f"no name of the layer {path!r} is known there")
-
-
-def filled(template: str, indices: Mapping[str, int]) -> str:
-    """The template with its sums worked out.
-
-    >>> filled("layer{i+1}.{2*n+i+3}{j:b}", {"i": 1, "n": 2, "j": 2})
-    'layer2.8d'
-    """
-
-    def value(match: re.Match[str]) -> str:
-        total = 0
-        for term in match["sum"].split("+"):
-            factors = [
-                int(factor) if factor.isdigit() else indices[factor]
-                for factor in term.split("*")
-            ]
-            total += int(np.prod(factors))
-        first = match["letter"]
-        return chr(ord(first) + total) if first else str(total)
-
-    return re.sub(r"\{(?P<sum>[\w+*]+)(:(?P<letter>\w))?\}", value, template)
-
-
-def _torch_kernel(
-    name: str, layer: Any, shape: tuple[int, ...], grid: int, convolution: bool
-) -> Place:
-    """How PyTorch lays a kernel out: what comes out first, then what goes in."""
-    if isinstance(layer, keras.layers.DepthwiseConv2D):
-        height, width, channels, multiplier = shape
-        target = (channels * multiplier, 1, height, width)
-        return Place(name, shape, (2, 3, 0, 1), target)
-    if len(shape) == 4:
-        height, width, channels, filters = shape
-        return Place(name, shape, (3, 2, 0, 1), (filters, channels, height, width))
-    rows, units = shape  # a dense layer, on an image of grid x grid or on 1 x 1
-    split = (grid, grid, rows // grid**2, units)
-    target = (units, rows // grid**2, grid, grid)
-    flat = (units, rows)
-    return Place(name, split, (3, 2, 0, 1), target if convolution else flat)

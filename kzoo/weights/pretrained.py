@@ -14,9 +14,10 @@ import numpy as np
 from kzoo.preprocessing import Preprocessing, imagenet
 from kzoo.registry import find_family
 from kzoo.weights import save
-from kzoo.weights.convert import Converted, find_table, from_source
+from kzoo.weights.convert import Converted, from_source
 from kzoo.weights.files import READERS, read_state_dict
 from kzoo.weights.names import SOURCES
+from kzoo.weights.places import find_table
 
 logger = logging.getLogger(__name__)
 
@@ -102,11 +103,10 @@ def guessed_source(name: str, arrays: Mapping[str, np.ndarray]) -> str:
         ValueError: none of the model's sources has such names.
     """
     sources = SOURCES.get(find_family(name).name, {})
-    modules = {array.rpartition(".")[0] for array in arrays}
 
     def score(source: str) -> int:
         heads = {rule.source.partition("{")[0] for rule in sources[source].rules}
-        return sum(any(m.startswith(head) for head in heads if head) for m in modules)
+        return sum(any(a.startswith(head) for head in heads if head) for a in arrays)
 
     scores = {source: score(source) for source in sources}
     best = max(scores, key=lambda source: scores[source], default="")

@@ -10,6 +10,12 @@ numbers: ``{n}`` counts the blocks over all stages, ``{m}`` the parts of the blo
 hold weights (what follows the block's name, up to the next ``_``), both from 0, and
 ``{blocks}`` is how many blocks there are. ``{j:a}`` is a letter: a, b, c. Of several
 rules the first that fits counts.
+
+A rule may name one weight by its whole path, and then the source's tensor instead of a
+module; and ``part`` puts several weights into one tensor:
+
+    Rule("class_token/token", "cls_token", axes=(None, None, 0))
+    Rule("block_{i}_query", "blocks.{i}.attn.qkv", part=0)
 """
 
 from collections.abc import Mapping

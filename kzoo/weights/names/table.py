@@ -1,19 +1,27 @@
 """The rules that a table of names is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from kzoo.preprocessing import Preprocessing, imagenet
 
 
 @dataclass(frozen=True)
 class Rule:
-    """The names of one kind of layer.
+    """The names of one kind of layer, or of one weight.
 
     Attributes:
-        layer: kzoo's name, a template.
-        source: the source's module.
+        layer: kzoo's name of the layer, a template; or a weight's whole path, such as
+            ``class_token/token``.
+        source: the source's module; of a weight, its tensor.
+        part: of weights that the source keeps in one tensor, side by side along what
+            comes out: the number of this one.
+        axes: of the kernel, or of the weight that is named: which of kzoo's axes each
+            of the source's is, None for one of size 1; by default as the framework
+            lays a kernel out, and as kzoo does all else.
         grid: of a dense layer on a flattened image, the image's height and width, or
             the hyper-parameter that is; PyTorch flattens channels first.
         convolution: the source holds this dense layer as a convolution.
@@ -24,10 +32,27 @@ class Rule:
 
     layer: str
     source: str
+    part: int | None = None
+    axes: tuple[int | None, ...] = ()
     grid: int | str = 1
     convolution: bool = False
     bias_into: str = ""
     when: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A tensor of the source's state dict that is no weight: it follows from a layer.
+
+    Attributes:
+        layer: kzoo's name of the layer, a template.
+        source: the source's tensor.
+        value: the layer -> what the source holds there.
+    """
+
+    layer: str
+    source: str
+    value: Callable[[Any], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -40,6 +65,8 @@ class Table:
         hparams: what the source's network has other than kzoo's variant.
         aside: regular expressions of the source's tensors that kzoo's model may lack,
             such as auxiliary heads; told, not refused.
+        copies: the source's second name of a tensor -> the first, as of tied weights.
+        buffers: what its state dict holds beside weights.
         renamed: pairs for ``re.sub`` that bring older spellings of the source's names
             up to date.
         preprocessing: what the source's networks expect, unless the weights say more;
@@ -50,6 +77,8 @@ class Table:
     framework: str = "torch"
     hparams: Mapping[str, Any] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
+    copies: Mapping[str, str] = field(default_factory=dict)
+    buffers: tuple[Buffer, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     preprocessing: Preprocessing = field(default_factory=imagenet)
 
