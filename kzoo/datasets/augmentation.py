@@ -1,25 +1,91 @@
-"""Augmentation of raw image batches (batch, height, width, channels), in numpy.
+"""Augmentation of raw training batches, in numpy.
 
-Each takes the batch and a generator, and gives a new batch of the same shape and type.
+Each takes the raw inputs of a whole global batch, a generator and a strength, and gives
+new inputs of the same shape and type. What is drawn hangs on the batch's size alone, so
+that every backend and every number of workers sees the same pixels.
+
+    augment(("shift", "rotation:15"), images, rng)
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 
 import numpy as np
 
-
-def none(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """The images as they are."""
-    return images
+from kzoo.datasets import pixels
+from kzoo.hparams import nearest
 
 
-def shift(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Moves each image by up to one eighth of its size, each way; zeros come in.
+@dataclass(frozen=True)
+class Augmentation:
+    """One kind of augmentation.
 
-    One pixel for digits of 8x8, four for images of 32x32 (He et al. 2016, sec. 4.2).
+    Attributes:
+        function: of raw inputs, generator and strength.
+        strength: where none is given.
+        most: the greatest legal strength; 0 is the least.
+        unit: what the strength is.
+        inputs: what it is for; images are raw arrays of four axes.
+        bytes_only: for 8-bit images alone.
+    """
+
+    function: Callable[[np.ndarray, np.random.Generator, float], np.ndarray]
+    strength: float
+    most: float
+    unit: str
+    inputs: str = "images"
+    bytes_only: bool = False
+
+
+def augment(
+    names: Iterable[str], raw: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """The raw inputs of a batch through these augmentations, in their order."""
+    for name in names:
+        augmentation, strength = find_augmentation(name)
+        raw = augmentation.function(raw, rng, strength)
+    return raw
+
+
+def find_augmentation(name: str) -> tuple[Augmentation, float]:
+    """The augmentation and the strength that ``name`` or ``name:strength`` says.
+
+    Raises:
+        ValueError: an unknown name, or a strength that is not legal.
+
+    Example:
+        >>> find_augmentation("rotation:15")[1]
+        15.0
+    """
+    word, _, text = name.partition(":")
+    if word not in AUGMENTATIONS:
+        raise ValueError(f"unknown augmentation {word!r}{nearest(word, AUGMENTATIONS)}")
+    found = AUGMENTATIONS[word]
+    try:
+        strength = float(text) if text else found.strength
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength <= found.most:
+        raise ValueError(
+            f"augmentation {name!r}: {text!r} is not {found.unit} from 0 to "
+            f"{found.most:g}"
+        )
+    return found, strength
+
+
+def none(raw: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
+    """The inputs as they are."""
+    return raw
+
+
+def shift(images: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
+    """Moves each image by up to a share of its size, each way; zeros come in.
+
+    By one eighth: a pixel for digits of 8x8, four for images of 32x32, as padding and
+    cropping does (He et al. 2016, sec. 4.2).
     """
     count, height, width, _ = images.shape
-    reach_y, reach_x = max(1, height // 8), max(1, width // 8)
+    reach_y, reach_x = max(1, int(height * share)), max(1, int(width * share))
     margins = ((0, 0), (reach_y, reach_y), (reach_x, reach_x), (0, 0))
     padded = np.pad(images, margins)
     top = rng.integers(0, 2 * reach_y + 1, count)
@@ -29,7 +95,159 @@ def shift(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return padded[np.arange(count)[:, None, None], rows, columns]
 
 
-AUGMENTATIONS: dict[str, Callable[[np.ndarray, np.random.Generator], np.ndarray]] = {
-    "none": none,
-    "shift": shift,
+def crop(images: np.ndarray, rng: np.random.Generator, least: float) -> np.ndarray:
+    """A box of each image, of ``least`` of its area or more, at the image's size.
+
+    Szegedy et al. 2015, sec. 6: the area is drawn evenly, the ratio of the sides from
+    3/4 to 4/3; a side that is too long is cut.
+    """
+    count, height, width, _ = images.shape
+    area = rng.uniform(least, 1.0, count) * (height * width)
+    ratio = np.exp(rng.uniform(np.log(3 / 4), np.log(4 / 3), count))
+    box_height = np.rint(np.sqrt(area / ratio)).clip(1, height).astype("int64")
+    box_width = np.rint(np.sqrt(area * ratio)).clip(1, width).astype("int64")
+    top = np.floor(rng.random(count) * (height - box_height + 1)).astype("int64")
+    left = np.floor(rng.random(count) * (width - box_width + 1)).astype("int64")
+    boxes = np.stack([top, left, box_height, box_width], axis=1)
+    return pixels.resized_boxes(images, boxes)
+
+
+def flip(images: np.ndarray, rng: np.random.Generator, rate: float) -> np.ndarray:
+    """Mirrors this share of the images, left and right."""
+    chosen = rng.random(len(images)) < rate
+    images = images.copy()
+    images[chosen] = images[chosen, :, ::-1]
+    return images
+
+
+def rotation(
+    images: np.ndarray, rng: np.random.Generator, degrees: float
+) -> np.ndarray:
+    """Turns each image around its centre, by up to so many degrees each way."""
+    angles = np.deg2rad(rng.uniform(-degrees, degrees, len(images)))
+    return pixels.warp(images, turns(angles, images.shape))
+
+
+def colour(images: np.ndarray, rng: np.random.Generator, most: float) -> np.ndarray:
+    """Brightness, contrast and saturation, each by a factor from 1 - most to 1 + most.
+
+    Floating pixels may leave the range that they had.
+    """
+    factors = rng.uniform(1 - most, 1 + most, (3, len(images)))
+    images = pixels.brightness(images, factors[0])
+    images = pixels.contrast(images, factors[1])
+    if images.shape[-1] == 3:
+        images = pixels.saturation(images, factors[2])
+    return images
+
+
+def erasing(images: np.ndarray, rng: np.random.Generator, rate: float) -> np.ndarray:
+    """In this share of the images, a box takes the image's mean colour.
+
+    Zhong et al. 2020: 2 to 33 % of the area, sides in a ratio of 0.3 to 1/0.3.
+    """
+    count, height, width, _ = images.shape
+    chosen = rng.random(count) < rate
+    area = rng.uniform(0.02, 1 / 3, count) * (height * width)
+    ratio = np.exp(rng.uniform(np.log(0.3), -np.log(0.3), count))
+    box_height = np.rint(np.sqrt(area / ratio)).clip(1, height)
+    box_width = np.rint(np.sqrt(area * ratio)).clip(1, width)
+    top = np.floor(rng.random(count) * (height - box_height + 1))
+    left = np.floor(rng.random(count) * (width - box_width + 1))
+    within = in_boxes(images.shape, top, left, box_height, box_width)
+    within &= chosen[:, None, None, None]
+    mean = images.mean(axis=(1, 2), keepdims=True, dtype="float32")
+    return np.where(within, pixels.as_type(mean, images.dtype), images)
+
+
+def randaugment(
+    images: np.ndarray, rng: np.random.Generator, magnitude: float
+) -> np.ndarray:
+    """Two of fourteen changes to each 8-bit image, at a magnitude from 0 to 30.
+
+    Cubuk et al. 2020 (1909.13719), with torchvision's scale of magnitudes; shears and
+    turns are around the centre.
+    """
+    changes = list(CHANGES.values())
+    for _ in range(2):
+        picked = rng.integers(0, len(changes), len(images))
+        signs = rng.integers(0, 2, len(images)) * 2 - 1
+        changed = images.copy()
+        for i, change in enumerate(changes):
+            rows = np.flatnonzero(picked == i)
+            if len(rows):
+                changed[rows] = change(images[rows], magnitude / 30, signs[rows])
+        images = changed
+    return images
+
+
+def turns(angles: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """The maps (batch, 2, 3) that turn around the centre, for :func:`pixels.warp`."""
+    sine, cosine = np.sin(angles), np.cos(angles)
+    return around_centre(np.stack([cosine, -sine, sine, cosine], axis=-1), shape)
+
+
+def around_centre(linear: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Maps (batch, 2, 3) of a linear part (batch, 4) that leave the centre alone."""
+    linear = linear.reshape(-1, 2, 2)
+    centre = np.array([(shape[2] - 1) / 2, (shape[1] - 1) / 2])  # x, y
+    offset = centre - linear @ centre
+    return np.concatenate([linear, offset[:, :, None]], axis=2)
+
+
+def in_boxes(
+    shape: tuple[int, ...],
+    top: np.ndarray,
+    left: np.ndarray,
+    box_height: np.ndarray,
+    box_width: np.ndarray,
+) -> np.ndarray:
+    """Which pixels lie in the image's box: (batch, height, width, 1)."""
+    y, x = np.arange(shape[1]), np.arange(shape[2])
+    rows = (y >= top[:, None]) & (y < (top + box_height)[:, None])
+    columns = (x >= left[:, None]) & (x < (left + box_width)[:, None])
+    return (rows[:, :, None] & columns[:, None, :])[..., None]
+
+
+def _sheared(images: np.ndarray, slopes: np.ndarray, place: int) -> np.ndarray:
+    linear = np.tile([1.0, 0.0, 0.0, 1.0], (len(images), 1))
+    linear[:, place] = slopes
+    return pixels.warp(images, around_centre(linear, images.shape))
+
+
+def _moved(images: np.ndarray, shares: np.ndarray, axis: int) -> np.ndarray:
+    maps = np.tile(np.eye(2, 3), (len(images), 1, 1))
+    maps[:, axis, 2] = np.trunc(shares * images.shape[2 - axis])
+    return pixels.warp(images, maps)
+
+
+# RandAugment's: images, magnitude from 0 to 1, signs -> images
+CHANGES: dict[str, Callable[[np.ndarray, float, np.ndarray], np.ndarray]] = {
+    "identity": lambda x, m, sign: x,
+    "shear_x": lambda x, m, sign: _sheared(x, 0.3 * m * sign, 1),
+    "shear_y": lambda x, m, sign: _sheared(x, 0.3 * m * sign, 2),
+    "move_x": lambda x, m, sign: _moved(x, 150 / 331 * m * sign, 0),
+    "move_y": lambda x, m, sign: _moved(x, 150 / 331 * m * sign, 1),
+    "rotation": lambda x, m, sign: pixels.warp(
+        x, turns(np.deg2rad(30 * m * sign), x.shape)
+    ),
+    "brightness": lambda x, m, sign: pixels.brightness(x, 1 + 0.9 * m * sign),
+    "saturation": lambda x, m, sign: pixels.saturation(x, 1 + 0.9 * m * sign),
+    "contrast": lambda x, m, sign: pixels.contrast(x, 1 + 0.9 * m * sign),
+    "sharpness": lambda x, m, sign: pixels.sharpness(x, 1 + 0.9 * m * sign),
+    "posterize": lambda x, m, sign: pixels.posterize(x, 8 - round(4 * m)),
+    "solarize": lambda x, m, sign: pixels.solarize(x, 255 * (1 - m)),
+    "autocontrast": lambda x, m, sign: pixels.autocontrast(x),
+    "equalize": lambda x, m, sign: pixels.equalize(x),
+}
+
+AUGMENTATIONS = {
+    "none": Augmentation(none, 0.0, 0.0, "nothing", inputs="anything"),
+    "shift": Augmentation(shift, 1 / 8, 1.0, "a share of the image's size"),
+    "crop": Augmentation(crop, 0.08, 1.0, "the least share of the area"),
+    "flip": Augmentation(flip, 0.5, 1.0, "a share of the images"),
+    "rotation": Augmentation(rotation, 10.0, 180.0, "degrees"),
+    "colour": Augmentation(colour, 0.4, 1.0, "the greatest change of a factor"),
+    "randaugment": Augmentation(randaugment, 9.0, 30.0, "a magnitude", bytes_only=True),
+    "erasing": Augmentation(erasing, 0.25, 1.0, "a share of the images"),
 }
