@@ -53,7 +53,7 @@ def main() -> None:
         "filters": tuple(map(int, parsed.filters.split(","))),
         "batch_size": parsed.batch_size,
         "epochs": parsed.epochs,
-        "augmentation": parsed.augmentation,
+        "augmentation": tuple(parsed.augmentation.split(",")),
     }
     ratios = []
     for number in range(parsed.rounds):

@@ -194,13 +194,18 @@ def from_text(text: str, kind: Any) -> Any:
     """A value of a command line, read as the declared type; unchecked.
 
     ``none``, ``true``, ``false`` and numbers are what they look like, ``32,64`` is a
-    tuple where one is declared, and everything else is text.
+    tuple where one is declared, of which ``none`` is an empty one, and everything else
+    is text.
     """
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        if text.lower() == "none" and type(None) in typing.get_args(kind):
+            return None
         options = [from_text(text, option) for option in typing.get_args(kind)]
         pairs = zip(typing.get_args(kind), options, strict=True)
         return next((v for k, v in pairs if _converted(k, v) is not _WRONG), text)
     if typing.get_origin(kind) is tuple:
+        if text.lower() == "none":
+            return []
         item_kind = typing.get_args(kind)[0]
         parts = text.strip("()[]").split(",")
         return [from_text(part.strip(), item_kind) for part in parts if part.strip()]

@@ -140,6 +140,7 @@ def test_nothing_near_lists_what_there_is() -> None:
         ("filters=(16, 32)", (16, 32)),
         ("filters=[16,32,]", (16, 32)),
         ("filters=16", (16,)),
+        ("filters=none", ()),
         ("size=none", None),
         ("size=28", 28),
         ("size=28,56", (28, 56)),

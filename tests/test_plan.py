@@ -120,7 +120,7 @@ def test_every_recipe_runs_for_one_epoch(recipe: str) -> None:
             "digits fixes image_size=8; got 4",
         ),
         (
-            lambda: plan("mlp", "diabetes", settings={"augmentation": "shift"}),
+            lambda: plan("mlp", "diabetes", settings={"augmentation": ("shift",)}),
             "augmentation='shift' is for images; diabetes has vectors",
         ),
         (lambda: plan(3), "expected a model's name, a folder or a keras.Model, got 3"),

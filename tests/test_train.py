@@ -345,7 +345,7 @@ def test_bad_data_leave_nothing_behind(
         {"warmup_steps": 10**6},
         {"distribution": "mirrorred"},
         {"distribution": "mirrored"},
-        {"augmentation": "shift"},
+        {"augmentation": ("shift",)},
     ],
     ids=str,
 )
@@ -568,8 +568,8 @@ sys.modules["tensorflow"] = None
 import keras, kzoo
 assert keras.config.backend() == "jax"
 run = kzoo.train("cnn_tiny", "digits", out=sys.argv[1], epochs=2, batch_size=256,
-                 augmentation="shift", filters=(4,), dense_units=8)
-assert run.config["recipe"]["augmentation"] == "shift"
+                 augmentation=("shift",), filters=(4,), dense_units=8)
+assert run.config["recipe"]["augmentation"] == ["shift"]
 print(kzoo.evaluate(run)["accuracy"])
 """
 

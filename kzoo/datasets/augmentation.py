@@ -4,7 +4,9 @@ Each takes the raw inputs of a whole global batch, a generator and a strength, a
 new inputs of the same shape and type. What is drawn hangs on the batch's size alone, so
 that every backend and every number of workers sees the same pixels.
 
-    augment(("shift", "rotation:15"), images, rng)
+    augment(("shift", "rotation:15", "zoom:0.1"), images, rng)
+
+Turns and zooms that follow one another go through one resampling.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,24 +29,34 @@ class Augmentation:
         unit: what the strength is.
         inputs: what it is for; images are raw arrays of four axes.
         bytes_only: for 8-bit images alone.
+        linear: the function takes the number of images, not the images, and gives
+            each a linear map around its centre, (batch, 2, 2).
     """
 
-    function: Callable[[np.ndarray, np.random.Generator, float], np.ndarray]
+    function: Callable[..., np.ndarray]
     strength: float
     most: float
     unit: str
     inputs: str = "images"
     bytes_only: bool = False
+    linear: bool = False
 
 
 def augment(
     names: Iterable[str], raw: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
     """The raw inputs of a batch through these augmentations, in their order."""
+    maps = None
     for name in names:
-        augmentation, strength = find_augmentation(name)
-        raw = augmentation.function(raw, rng, strength)
-    return raw
+        found, strength = find_augmentation(name)
+        if found.linear:
+            drawn = found.function(len(raw), rng, strength)
+            maps = drawn if maps is None else maps @ drawn
+            continue
+        if maps is not None:
+            raw, maps = pixels.warp(raw, around_centre(maps, raw.shape)), None
+        raw = found.function(raw, rng, strength)
+    return raw if maps is None else pixels.warp(raw, around_centre(maps, raw.shape))
 
 
 def find_augmentation(name: str) -> tuple[Augmentation, float]:
@@ -73,12 +85,9 @@ def find_augmentation(name: str) -> tuple[Augmentation, float]:
     return found, strength
 
 
-def none(raw: np.ndarray, rng: np.random.Generator, strength: float) -> np.ndarray:
-    """The inputs as they are."""
-    return raw
-
-
-def shift(images: np.ndarray, rng: np.random.Generator, share: float) -> np.ndarray:
+def shift(
+    images: np.ndarray, rng: np.random.Generator, share: float = 1 / 8
+) -> np.ndarray:
     """Moves each image by up to a share of its size, each way; zeros come in.
 
     By one eighth: a pixel for digits of 8x8, four for images of 32x32, as padding and
@@ -88,8 +97,8 @@ def shift(images: np.ndarray, rng: np.random.Generator, share: float) -> np.ndar
     reach_y, reach_x = max(1, int(height * share)), max(1, int(width * share))
     margins = ((0, 0), (reach_y, reach_y), (reach_x, reach_x), (0, 0))
     padded = np.pad(images, margins)
-    top = rng.integers(0, 2 * reach_y + 1, count)
-    left = rng.integers(0, 2 * reach_x + 1, count)
+    top = rng.integers(0, 2 * reach_y + 1, (count,))
+    left = rng.integers(0, 2 * reach_x + 1, (count,))
     rows = top[:, None, None] + np.arange(height)[None, :, None]
     columns = left[:, None, None] + np.arange(width)[None, None, :]
     return padded[np.arange(count)[:, None, None], rows, columns]
@@ -120,12 +129,15 @@ def flip(images: np.ndarray, rng: np.random.Generator, rate: float) -> np.ndarra
     return images
 
 
-def rotation(
-    images: np.ndarray, rng: np.random.Generator, degrees: float
-) -> np.ndarray:
-    """Turns each image around its centre, by up to so many degrees each way."""
-    angles = np.deg2rad(rng.uniform(-degrees, degrees, len(images)))
-    return pixels.warp(images, turns(angles, images.shape))
+def rotation(count: int, rng: np.random.Generator, degrees: float) -> np.ndarray:
+    """Turns around the centre, by up to so many degrees each way."""
+    return turns(np.deg2rad(rng.uniform(-degrees, degrees, count)))
+
+
+def zoom(count: int, rng: np.random.Generator, most: float) -> np.ndarray:
+    """Larger or smaller, by a factor from exp(-most) to exp(most)."""
+    factors = np.exp(rng.uniform(-most, most, count))
+    return np.eye(2) / factors[:, None, None]
 
 
 def colour(images: np.ndarray, rng: np.random.Generator, most: float) -> np.ndarray:
@@ -147,7 +159,7 @@ def erasing(images: np.ndarray, rng: np.random.Generator, rate: float) -> np.nda
     Zhong et al. 2020: 2 to 33 % of the area, sides in a ratio of 0.3 to 1/0.3.
     """
     count, height, width, _ = images.shape
-    chosen = rng.random(count) < rate
+    chosen = rng.random((count,)) < rate
     area = rng.uniform(0.02, 1 / 3, count) * (height * width)
     ratio = np.exp(rng.uniform(np.log(0.3), -np.log(0.3), count))
     box_height = np.rint(np.sqrt(area / ratio)).clip(1, height)
@@ -181,15 +193,14 @@ def randaugment(
     return images
 
 
-def turns(angles: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The maps (batch, 2, 3) that turn around the centre, for :func:`pixels.warp`."""
+def turns(angles: np.ndarray) -> np.ndarray:
+    """The linear maps (batch, 2, 2) that turn by these angles in radians."""
     sine, cosine = np.sin(angles), np.cos(angles)
-    return around_centre(np.stack([cosine, -sine, sine, cosine], axis=-1), shape)
+    return np.stack([cosine, -sine, sine, cosine], axis=-1).reshape(-1, 2, 2)
 
 
 def around_centre(linear: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Maps (batch, 2, 3) of a linear part (batch, 4) that leave the centre alone."""
-    linear = linear.reshape(-1, 2, 2)
+    """The maps (batch, 2, 3) for :func:`pixels.warp` that leave the centre alone."""
     centre = np.array([(shape[2] - 1) / 2, (shape[1] - 1) / 2])  # x, y
     offset = centre - linear @ centre
     return np.concatenate([linear, offset[:, :, None]], axis=2)
@@ -209,10 +220,15 @@ def in_boxes(
     return (rows[:, :, None] & columns[:, None, :])[..., None]
 
 
-def _sheared(images: np.ndarray, slopes: np.ndarray, place: int) -> np.ndarray:
-    linear = np.tile([1.0, 0.0, 0.0, 1.0], (len(images), 1))
-    linear[:, place] = slopes
+def _sheared(images: np.ndarray, slopes: np.ndarray, row: int) -> np.ndarray:
+    linear = np.tile(np.eye(2), (len(images), 1, 1))
+    linear[:, row, 1 - row] = slopes
     return pixels.warp(images, around_centre(linear, images.shape))
+
+
+def _turned(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
+    maps = around_centre(turns(np.deg2rad(degrees)), images.shape)
+    return pixels.warp(images, maps)
 
 
 def _moved(images: np.ndarray, shares: np.ndarray, axis: int) -> np.ndarray:
@@ -224,13 +240,11 @@ def _moved(images: np.ndarray, shares: np.ndarray, axis: int) -> np.ndarray:
 # RandAugment's: images, magnitude from 0 to 1, signs -> images
 CHANGES: dict[str, Callable[[np.ndarray, float, np.ndarray], np.ndarray]] = {
     "identity": lambda x, m, sign: x,
-    "shear_x": lambda x, m, sign: _sheared(x, 0.3 * m * sign, 1),
-    "shear_y": lambda x, m, sign: _sheared(x, 0.3 * m * sign, 2),
+    "shear_x": lambda x, m, sign: _sheared(x, 0.3 * m * sign, 0),
+    "shear_y": lambda x, m, sign: _sheared(x, 0.3 * m * sign, 1),
     "move_x": lambda x, m, sign: _moved(x, 150 / 331 * m * sign, 0),
     "move_y": lambda x, m, sign: _moved(x, 150 / 331 * m * sign, 1),
-    "rotation": lambda x, m, sign: pixels.warp(
-        x, turns(np.deg2rad(30 * m * sign), x.shape)
-    ),
+    "rotation": lambda x, m, sign: _turned(x, 30 * m * sign),
     "brightness": lambda x, m, sign: pixels.brightness(x, 1 + 0.9 * m * sign),
     "saturation": lambda x, m, sign: pixels.saturation(x, 1 + 0.9 * m * sign),
     "contrast": lambda x, m, sign: pixels.contrast(x, 1 + 0.9 * m * sign),
@@ -242,11 +256,11 @@ CHANGES: dict[str, Callable[[np.ndarray, float, np.ndarray], np.ndarray]] = {
 }
 
 AUGMENTATIONS = {
-    "none": Augmentation(none, 0.0, 0.0, "nothing", inputs="anything"),
     "shift": Augmentation(shift, 1 / 8, 1.0, "a share of the image's size"),
     "crop": Augmentation(crop, 0.08, 1.0, "the least share of the area"),
     "flip": Augmentation(flip, 0.5, 1.0, "a share of the images"),
-    "rotation": Augmentation(rotation, 10.0, 180.0, "degrees"),
+    "rotation": Augmentation(rotation, 10.0, 180.0, "degrees", linear=True),
+    "zoom": Augmentation(zoom, 0.1, 2.0, "the log of a factor", linear=True),
     "colour": Augmentation(colour, 0.4, 1.0, "the greatest change of a factor"),
     "randaugment": Augmentation(randaugment, 9.0, 30.0, "a magnitude", bytes_only=True),
     "erasing": Augmentation(erasing, 0.25, 1.0, "a share of the images"),

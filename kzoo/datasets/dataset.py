@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from kzoo.datasets.augmentation import AUGMENTATIONS
+from kzoo.datasets.augmentation import augment, find_augmentation
+from kzoo.datasets.mixing import mixed, soft_labels
 from kzoo.hparams import nearest
 from kzoo.preprocessing import Preprocessing
 
@@ -57,8 +58,10 @@ class Dataset:
     Attributes:
         name: as ``load_dataset`` knows it.
         options: what it was loaded with, in plain JSON types.
-        augmentation: what training batches go through, by name; see
+        augmentation: what training batches go through, in order, by name; see
             ``kzoo.datasets.augmentation``.
+        mixup: alpha of MixUp in training batches; 0 = off.
+        cutmix: alpha of CutMix in training batches; 0 = off.
     """
 
     name: str
@@ -66,21 +69,56 @@ class Dataset:
     splits: Mapping[str, Split]
     spec: Spec
     preprocessing: Preprocessing
-    augmentation: str = "none"
+    augmentation: tuple[str, ...] = ()
+    mixup: float = 0.0
+    cutmix: float = 0.0
 
-    def augmented(self, name: str) -> "Dataset":
+    def augmented(
+        self, *names: str, mixup: float = 0.0, cutmix: float = 0.0
+    ) -> "Dataset":
         """The same data with another augmentation of the training batches.
 
+        Args:
+            *names: of ``kzoo.datasets.augmentation``, in order; ``name:strength``.
+            mixup: alpha of MixUp; 0 = off.
+            cutmix: alpha of CutMix; 0 = off.
+
         Raises:
-            ValueError: an augmentation for another kind of input.
+            ValueError: an unknown augmentation, or one for other inputs or labels.
         """
-        raw = self.splits["train"].inputs
-        if name != "none" and raw.ndim != 4:
+        if names or mixup or cutmix:
+            self._check_augmentation(names, mixup, cutmix)
+        return dataclasses.replace(self, augmentation=names, mixup=mixup, cutmix=cutmix)
+
+    def _check_augmentation(
+        self, names: tuple[str, ...], mixup: float, cutmix: float
+    ) -> None:
+        raw = self.splits["train"].inputs[:1]
+        images = raw.ndim == 4
+        kind = "images" if images else self.spec.inputs
+        for name in names:
+            found, _ = find_augmentation(name)
+            if found.inputs != kind:
+                raise ValueError(
+                    f"augmentation={name!r} is for {found.inputs}; {self.name} has "
+                    f"{self.spec.inputs}"
+                )
+            if found.bytes_only and raw.dtype != np.uint8:
+                raise ValueError(
+                    f"augmentation={name!r} is for 8-bit images; {self.name} has "
+                    f"{raw.dtype}"
+                )
+        if cutmix and not images:
             raise ValueError(
-                f"augmentation={name!r} is for images; {self.name} has "
-                f"{self.spec.inputs}"
+                f"cutmix is for images; {self.name} has {self.spec.inputs}"
             )
-        return dataclasses.replace(self, augmentation=name)
+        labels = self.splits["train"].labels
+        if mixup and (raw.dtype.kind not in "iuf" or self.spec.inputs == "tokens"):
+            raise ValueError(f"mixup has no mean of {self.spec.inputs}")
+        if (mixup or cutmix) and labels.ndim != 1:
+            raise ValueError("mixup and cutmix need one label an example")
+        if (mixup or cutmix) and self.spec.classes and labels.min() < 0:
+            raise ValueError("mixup and cutmix need all labels to be known")
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """ceil(training examples / batch_size)."""
@@ -156,17 +194,22 @@ class TrainBatches:
         step = self.start_step + i
         index = self.indices(step)  # of the global batch
         examples = self.dataset.splits["train"]
+        preprocessing = self.dataset.preprocessing
         inputs = examples.inputs[index]
         # Drawn for the whole batch, whichever rows are this worker's.
         rng = philox(self.seed, "augmentation", step)
-        inputs = AUGMENTATIONS[self.dataset.augmentation](inputs, rng)
+        inputs = augment(self.dataset.augmentation, inputs, rng)
+        labels = preprocessing.labels(examples.labels[index])
+        if self.dataset.mixup or self.dataset.cutmix:
+            soft = soft_labels(labels, self.dataset.spec.hparams["num_classes"])
+            alphas = self.dataset.mixup, self.dataset.cutmix
+            inputs, labels = mixed(inputs, soft, rng, *alphas)
         rank, workers = self.shard
         rows = self.batch_size // workers
         mine = slice(rank * rows, (rank + 1) * rows)
-        preprocessing = self.dataset.preprocessing
         return {
             "inputs": preprocessing.inputs(inputs[mine]),
-            "labels": preprocessing.labels(examples.labels[index[mine]]),
+            "labels": labels[mine],
             "weights": np.ones(rows, "float32"),
             "index": index[mine],
         }

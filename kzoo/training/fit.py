@@ -157,6 +157,7 @@ def right(labels: Any, logits: Any) -> Any:
     ops = keras.ops
     if logits.shape[-1] == 1:
         picked = ops.cast(logits[..., 0] > 0, "int32")
+        labels = ops.cast(labels, "float32") > 0.5  # mixed ones lie between
     else:
         picked = ops.argmax(logits, axis=-1)
     if len(labels.shape) == len(logits.shape) and logits.shape[-1] > 1:

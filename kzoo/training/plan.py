@@ -135,7 +135,9 @@ def plan(
         same = isinstance(source, str) and source == named.dataset
         theirs = named.options if same else {}
         options = {"seed": chosen.seed, **theirs, **options}
-    loaded = load_dataset(source, **options).augmented(chosen.augmentation)
+    loaded = load_dataset(source, **options).augmented(
+        *chosen.augmentation, mixup=chosen.mixup, cutmix=chosen.cutmix
+    )
     check_served(name, loaded)
     given = "given" if isinstance(recipe, Recipe) else "the defaults"
     notes = [f"recipe: {recipe_name or given}"]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
+from kzoo.datasets.augmentation import AUGMENTATIONS, find_augmentation
 from kzoo.hparams import HParams, hp
 
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
@@ -58,7 +59,15 @@ class Recipe(HParams):
     label_smoothing: float = hp(
         0.0, "share of the label given to all classes", min=0.0, max=0.9
     )
-    augmentation: str = hp("none", "of training images", choices=("none", "shift"))
+    augmentation: tuple[str, ...] = hp(
+        (), f"of training inputs, in order: {', '.join(AUGMENTATIONS)}; name:strength"
+    )
+    mixup: float = hp(
+        0.0, "alpha of the mean of two examples; 0 = off", min=0.0, max=10.0
+    )
+    cutmix: float = hp(
+        0.0, "alpha of a box from another image; 0 = off", min=0.0, max=10.0
+    )
     ema: float = hp(
         0.0, "decay of the weights' average that is kept; 0 = off", min=0.0, max=0.99999
     )
@@ -80,6 +89,8 @@ class Recipe(HParams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        for name in self.augmentation:
+            find_augmentation(name)
         if self.schedule == "step" and not self.decay_epochs:
             raise ValueError("schedule='step' needs decay_epochs, such as 30,60")
         if self.schedule != "step" and self.decay_epochs:

@@ -41,7 +41,7 @@ RECIPES = {
             weight_decay=0.05,
             warmup_steps=40,
             epochs=60,
-            augmentation="shift",
+            augmentation=("shift",),
             ema=0.99,
         ),
     ),
@@ -54,7 +54,7 @@ RECIPES = {
             warmup_steps=40,
             epochs=100,
             clip=1.0,
-            augmentation="shift",
+            augmentation=("shift",),
             ema=0.99,
         ),
         options=_SEQUENCES,
@@ -68,7 +68,7 @@ RECIPES = {
             warmup_steps=40,
             epochs=40,
             clip=1.0,
-            augmentation="shift",
+            augmentation=("shift",),
         ),
         options=_SEQUENCES,
     ),
@@ -81,7 +81,7 @@ RECIPES = {
             warmup_steps=100,
             epochs=40,
             clip=1.0,
-            augmentation="shift",
+            augmentation=("shift",),
         ),
         options=_SEQUENCES,
     ),
@@ -101,7 +101,9 @@ RECIPES = {
     "mlp_digits": NamedRecipe(
         ("mlp",),
         "digits",
-        Recipe(learning_rate=2e-3, weight_decay=0.05, epochs=40, augmentation="shift"),
+        Recipe(
+            learning_rate=2e-3, weight_decay=0.05, epochs=40, augmentation=("shift",)
+        ),
         hparams={"units": (256, 256), "dropout_rate": 0.2},
     ),
     "mlp_diabetes": NamedRecipe(
