@@ -15,7 +15,7 @@ from keras.src.backend.common import global_state
 
 from kzoo.hparams import identity
 from kzoo.layers.attention import Attention
-from kzoo.layers.positions import LearnedPositions
+from kzoo.layers.positions import CountedPositions, LearnedPositions
 from kzoo.layers.sequence import AttentionPooling
 
 # Where a model leaves its input open, it is counted at this size.
@@ -153,6 +153,7 @@ _RULES: dict[type, Callable[[Any, Any, Any], int]] = {
     keras.layers.Bidirectional: _of_bidirectional,
     keras.layers.Embedding: _of_nothing,
     LearnedPositions: _of_nothing,
+    CountedPositions: _of_nothing,
     Attention: _of_attention,
     AttentionPooling: _of_attention_pooling,
 }

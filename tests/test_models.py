@@ -22,7 +22,7 @@ import kzoo
 from kzoo import hparams, registry
 from kzoo.layers.sequence import MaskedLayer
 from kzoo.models import recurrent
-from kzoo.models.family import Family, ImageHParams, SequenceHParams
+from kzoo.models.family import Family, ImageHParams, SequenceHParams, TokenHParams
 
 ROOT = Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
@@ -58,6 +58,10 @@ def cases() -> Iterator[Case]:
             yield Case(family, "features", numbers)
             yield Case(family, "masked_features", numbers + mask)
             yield Case(family, "masked_tokens", mask)
+        elif "padding_mask" in family.smallest.to_json():  # tokens alone
+            yield Case(family, "masked_tokens", (("padding_mask", True),))
+        if "segment_ids" in family.smallest.to_json():
+            yield Case(family, "segments", (("segment_ids", True),))
 
 
 # Deep convolutional networks: on other backends their outputs are compared at the end
@@ -92,7 +96,7 @@ SMALL = [case for case in HERE if case.family.name not in ZOO]
 MASKED_CASES = [
     case
     for case in CASES
-    if isinstance(case.family.smallest, SequenceHParams) and case.form != "features"
+    if isinstance(case.family.smallest, TokenHParams) and case.form != "features"
 ]
 each_masked_case = pytest.mark.parametrize("case", MASKED_CASES, ids=str)
 
@@ -100,15 +104,18 @@ each_masked_case = pytest.mark.parametrize("case", MASKED_CASES, ids=str)
 def inputs_for(model: keras.Model, batch: int = 8, time: int = 6) -> Any:
     """Random inputs in the model's own structure: images 8x8, every step real."""
     rng = np.random.default_rng(batch * time)
+    known = hparams.identity(model).hparams
 
     def draw(tensor: Any) -> np.ndarray:
         open_size = 8 if len(tensor.shape) == 4 else time
         shape = (batch, *(size or open_size for size in tensor.shape[1:]))
         if tensor.dtype == "bool":
             return np.ones(shape, bool)
-        if tensor.dtype == "int32":  # 0 is padding
-            vocab_size = hparams.identity(model).hparams["vocab_size"]
-            return rng.integers(1, vocab_size, shape, dtype="int32")
+        if tensor.name == "segment_ids":
+            return rng.integers(0, known["num_segments"], shape, dtype="int32")
+        if tensor.dtype == "int32":
+            real = [i for i in range(known["vocab_size"]) if i != known["pad_token_id"]]
+            return rng.choice(np.array(real, "int32"), shape)
         return rng.normal(size=shape).astype("float32")
 
     drawn = {tensor.name: draw(tensor) for tensor in model.inputs}
@@ -347,12 +354,17 @@ def with_lengths(model: keras.Model, inputs: Any, lengths: list[int], seed: int)
     named = dict(named)
     time = next(iter(named.values())).shape[1]
     real = np.arange(time) < np.array(lengths)[:, None]
+    known = hparams.identity(model).hparams
     for name, value in named.items():
         if name == "padding_mask":
             named[name] = real
-        elif name == "tokens" and "padding_mask" not in named:
-            named[name] = np.where(real, value, 0).astype("int32")
-        elif name == "tokens":
+        elif name == "segment_ids":
+            noise = rng.integers(0, known["num_segments"], value.shape)
+            named[name] = np.where(real, value, noise).astype("int32")
+        elif value.dtype == np.int32 and "padding_mask" not in named:
+            padding = known["pad_token_id"]
+            named[name] = np.where(real, value, padding).astype("int32")
+        elif value.dtype == np.int32:
             noise = rng.integers(0, 17, value.shape)
             named[name] = np.where(real, value, noise).astype("int32")
         else:
@@ -418,6 +430,7 @@ VARIED = [
       for norm in ("pre", "post")
       for kind in ("mean", "first")),
     ("transformer", {"positions": "learned", "sequence_length": 20}),
+    *(("text_cnn", {"kernel_sizes": sizes}) for sizes in ((1, 4), (7,))),
 ]  # fmt: skip
 
 

@@ -30,21 +30,30 @@ class LearnedPositions(keras.layers.Layer):
         super().__init__(**kwargs)
         self.length = length
 
+    @property
+    def rows(self) -> int:
+        """Of the table."""
+        return self.length
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.table = self.add_weight(
-            shape=(self.length, input_shape[-1]),
+            shape=(self.rows, input_shape[-1]),
             initializer=keras.initializers.RandomNormal(stddev=0.02),
             name="table",
         )
 
     def call(self, x: Any) -> Any:
+        self.check_length(x)
+        return x + self.table[: ops.shape(x)[1]]
+
+    def check_length(self, x: Any) -> None:
+        """Raises a ``ValueError`` where the table has too few rows."""
         time = x.shape[1]
         if time is not None and time > self.length:
             raise ValueError(
                 f"a sequence of {time} steps is longer than the position table: "
                 f"sequence_length={self.length}"
             )
-        return x + self.table[: ops.shape(x)[1]]
 
     def compute_output_shape(self, input_shape: Any) -> Any:
         # Else JAX and PyTorch try the call on 83 steps, which may be too many.
@@ -52,6 +61,42 @@ class LearnedPositions(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "length": self.length}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class CountedPositions(LearnedPositions):
+    """Learned vectors of the position among the real steps, as RoBERTa counts.
+
+    ``positions(x, mask)``: the real steps get the rows ``first``, ``first + 1``, ...
+    of the table, wherever the padding stands, and the padding the row before them.
+
+    Args:
+        length: longest sequence.
+        first: row of the first real step.
+    """
+
+    def __init__(self, length: int, first: int, **kwargs: Any) -> None:
+        super().__init__(length, **kwargs)
+        self.first = first
+        self.supports_masking = True  # or Keras warns that the mask is lost
+
+    def compute_mask(self, inputs: Any, previous_mask: Any) -> None:
+        return None
+
+    @property
+    def rows(self) -> int:
+        return self.length + self.first
+
+    def call(self, x: Any, mask: Any = None) -> Any:
+        self.check_length(x)
+        if mask is None:
+            return x + self.table[self.first : self.first + ops.shape(x)[1]]
+        real = ops.cast(mask, "int32")
+        row = self.first - 1 + ops.cumsum(real, axis=1) * real  # (batch, time)
+        return x + ops.take(self.table, row, axis=0)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "first": self.first}
 
 
 @keras.saving.register_keras_serializable("kzoo")

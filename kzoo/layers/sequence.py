@@ -114,6 +114,14 @@ class LastStep(MaskedLayer):
 
 
 @keras.saving.register_keras_serializable("kzoo")
+class FirstStep(keras.layers.Layer):
+    """(batch, time, features) -> (batch, features) of the first step."""
+
+    def call(self, x: Any) -> Any:
+        return x[:, 0]
+
+
+@keras.saving.register_keras_serializable("kzoo")
 class AttentionPooling(MaskedLayer):
     """A learned weighted mean over the steps (Bahdanau et al. 2015, one query).
 

@@ -61,13 +61,20 @@ class ImageHParams(OutputHParams):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SequenceHParams(OutputHParams):
+class TokenHParams(OutputHParams):
+    """Tokens (batch, time) alone."""
+
+    vocab_size: int = hp(10_000, "tokens", min=1, max=10_000_000)
+    sequence_length: int | None = hp(None, "longest sequence (none = any)", min=1)
+    pad_token_id: int | None = hp(0, "the token that is padding (none = none)", min=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceHParams(TokenHParams):
     """Tokens (batch, time), or features (batch, time, num_features)."""
 
     vocab_size: int = hp(0, "tokens; 0 = features come in", min=0, max=10_000_000)
     num_features: int = hp(8, "numbers a step, where no tokens come in", min=1)
-    sequence_length: int | None = hp(None, "longest sequence (none = any)", min=1)
-    pad_token_id: int | None = hp(0, "the token that is padding (none = none)", min=0)
     padding_mask: bool = hp(False, "take the mask as a second input, padding_mask")
 
 
@@ -88,15 +95,29 @@ def check_image_size(hparams: ImageHParams, least: int, why: str) -> None:
         )
 
 
+def check_heads(hidden_dim: int, num_heads: int) -> None:
+    """Raises a ``ValueError`` with the nearest width where the heads do not divide."""
+    if hidden_dim % num_heads:
+        raise ValueError(
+            f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}; the "
+            f"nearest is {max(1, round(hidden_dim / num_heads)) * num_heads}"
+        )
+
+
 def image_input(hparams: ImageHParams) -> Any:
     """The input of a convolutional family: open in height and width."""
     return keras.Input((None, None, hparams.channels), name="images")
 
 
 def sequence_input(
-    hparams: SequenceHParams, embedding_dim: int
+    hparams: SequenceHParams, embedding_dim: int, *, trainable: bool = True
 ) -> tuple[Any, Any, Any]:
     """The input of a sequence family.
+
+    Args:
+        hparams: the family's.
+        embedding_dim: width of a token's vector.
+        trainable: whether training moves these vectors.
 
     Returns:
         inputs: a tensor, or the dict ``{"tokens" or "features", "padding_mask"}``.
@@ -106,7 +127,7 @@ def sequence_input(
     if hparams.vocab_size:
         inputs = keras.Input((None,), dtype="int32", name="tokens")
         embedding = keras.layers.Embedding(
-            hparams.vocab_size, embedding_dim, name="embedding"
+            hparams.vocab_size, embedding_dim, trainable=trainable, name="embedding"
         )
         x = embedding(inputs)  # (batch, time, embedding_dim)
     else:

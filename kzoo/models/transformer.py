@@ -11,10 +11,17 @@ import keras
 from keras import ops
 
 from kzoo.hparams import hp
-from kzoo.layers.attention import attention_weights, self_attention
+from kzoo.layers.attention import attention_weights
+from kzoo.layers.encoder import encoder_block
 from kzoo.layers.positions import LearnedPositions, SinusoidalPositions
-from kzoo.layers.sequence import MaskedMean
-from kzoo.models.family import Family, SequenceHParams, logits_head, sequence_input
+from kzoo.layers.sequence import FirstStep, MaskedMean
+from kzoo.models.family import (
+    Family,
+    SequenceHParams,
+    check_heads,
+    logits_head,
+    sequence_input,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +51,7 @@ class TransformerHParams(SequenceHParams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.hidden_dim % self.num_heads:
-            raise ValueError(
-                f"hidden_dim={self.hidden_dim} is not a multiple of "
-                f"num_heads={self.num_heads}; the nearest is "
-                f"{max(1, round(self.hidden_dim / self.num_heads)) * self.num_heads}"
-            )
+        check_heads(self.hidden_dim, self.num_heads)
         if self.positions == "learned" and self.sequence_length is None:
             raise ValueError(
                 "positions='learned' needs sequence_length, the rows of its table"
@@ -74,12 +76,9 @@ class Transformer(keras.Model):
         blocks = [name.removesuffix("_query") for name in names if "_query" in name]
         taps = [f"{block}_{part}" for block in blocks for part in ("query", "key")]
         outputs = {tap: self.get_layer(tap).output for tap in taps}
-        if isinstance(inputs, dict):
-            mask = inputs["padding_mask"]
-        else:
-            mask = None
-            if "mask" in names:
-                outputs["mask"] = self.get_layer("mask").output
+        mask = inputs.get("padding_mask") if isinstance(inputs, dict) else None
+        if "mask" in names:
+            outputs["mask"] = self.get_layer("mask").output
         found = keras.Model(self.input, outputs)(inputs)
         mask = found.get("mask", mask)
         if mask is not None:
@@ -104,7 +103,8 @@ def build(hparams: TransformerHParams) -> keras.Model:
         x = SinusoidalPositions(name="positions")(x)
     x = keras.layers.Dropout(hparams.dropout_rate, name="stem")(x)
     for i in range(hparams.num_layers):
-        x = encoder_block(x, mask, hparams, f"block_{i}")  # (batch, time, hidden_dim)
+        # (batch, time, hidden_dim)
+        x = encoder_block(x, mask, hparams, f"block_{i}", norm=hparams.norm)
     if hparams.norm == "pre":
         x = keras.layers.LayerNormalization(name="norm")(x)
     if hparams.pooling == "mean":
@@ -112,40 +112,6 @@ def build(hparams: TransformerHParams) -> keras.Model:
     else:
         x = FirstStep(name="pooled")(x)
     return Transformer(inputs, logits_head(x, hparams.num_classes))
-
-
-def encoder_block(x: Any, mask: Any, hparams: TransformerHParams, name: str) -> Any:
-    """Attention, then an MLP, each a residual branch."""
-
-    def norm(branch: str) -> keras.layers.Layer:
-        return keras.layers.LayerNormalization(name=f"{name}_{branch}_norm")
-
-    def drop(branch: str) -> keras.layers.Layer:
-        rate = hparams.dropout_rate
-        return keras.layers.Dropout(rate, name=f"{name}_{branch}_dropout")
-
-    pre = hparams.norm == "pre"
-    y = norm("attention")(x) if pre else x
-    y = self_attention(y, mask, hparams.num_heads, hparams.attention_dropout_rate, name)
-    x = keras.layers.Add(name=f"{name}_attention_add")([x, drop("attention")(y)])
-    x = x if pre else norm("attention")(x)
-
-    y = norm("mlp")(x) if pre else x
-    y = keras.layers.Dense(
-        hparams.mlp_dim, activation=hparams.activation, name=f"{name}_mlp_in"
-    )(y)
-    y = keras.layers.Dense(hparams.hidden_dim, name=f"{name}_mlp_out")(y)
-    last = name if pre else f"{name}_mlp_add"  # the tap is what leaves the block
-    x = keras.layers.Add(name=last)([x, drop("mlp")(y)])
-    return x if pre else keras.layers.LayerNormalization(name=name)(x)
-
-
-@keras.saving.register_keras_serializable("kzoo")
-class FirstStep(keras.layers.Layer):
-    """(batch, time, features) -> (batch, features) of the first step."""
-
-    def call(self, x: Any) -> Any:
-        return x[:, 0]
 
 
 VARIANTS = {"transformer": TransformerHParams()}
