@@ -123,9 +123,7 @@ def bert_pooled(x: Any) -> Any:
     return keras.layers.Dense(x.shape[-1], activation="tanh", name="pooled")(first)
 
 
-def classifier(
-    inputs: dict[str, Any], x: Any, hparams: EncoderHParams
-) -> keras.Model:
+def classifier(inputs: dict[str, Any], x: Any, hparams: EncoderHParams) -> keras.Model:
     """The model from its inputs to the logits of ``x``."""
     if hparams.num_classes:
         x = keras.layers.Dropout(hparams.head_dropout_rate, name="dropout")(x)
@@ -134,7 +132,7 @@ def classifier(
 
 
 TASKS = ("text-classification", "sequence-labeling", "regression")
-SMALLEST = {
+SMALLEST: dict[str, Any] = {
     "vocab_size": 17,
     "sequence_length": 24,
     "num_layers": 1,

@@ -1,7 +1,7 @@
 """DistilBERT: BERT with half the blocks, without segments and without pooler.
 
 Sanh et al., "DistilBERT, a distilled version of BERT", 2019 (1910.01108). Its
-classifier has a hidden layer of its own, ``logits_hidden``.
+classifier has a hidden layer of its own, ``logits_hidden_layer``.
 """
 
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ def build(hparams: DistilBertHParams) -> keras.Model:
         x = FirstStep(name="pooled")(x)  # (batch, hidden_dim)
         if hparams.num_classes:
             x = keras.layers.Dense(
-                hparams.hidden_dim, activation="relu", name="logits_hidden"
+                hparams.hidden_dim, activation="relu", name="logits_hidden_layer"
             )(x)
     return bert.classifier(inputs, x, hparams)
 

@@ -49,9 +49,7 @@ def build(hparams: TwoStreamHParams) -> keras.Model:
     x = keras.layers.Add(name="merged")(streams)
     x = keras.layers.Dropout(hparams.dropout_rate, name="merged_dropout")(x)
     value = keras.layers.Dense(hparams.dense_units, name="value")(x)
-    gate = keras.layers.Dense(
-        hparams.dense_units, activation="sigmoid", name="gate"
-    )(x)
+    gate = keras.layers.Dense(hparams.dense_units, activation="sigmoid", name="gate")(x)
     x = keras.layers.Multiply(name="pooled")([value, gate])  # (batch, dense_units)
     x = keras.layers.Dropout(hparams.dropout_rate, name="dropout")(x)
     return keras.Model(inputs, logits_head(x, hparams.num_classes))
