@@ -33,6 +33,7 @@ _HOMES = {
     "train": "kzoo.training",
     "evaluate": "kzoo.training",
     "distill": "kzoo.distillation",
+    "tune": "kzoo.tuning",
 }
 
 __all__ = sorted(_HOMES)

@@ -34,7 +34,8 @@ class Declaration:
 
     ``tune`` is what a sweep may try: ``(low, high)`` for a number, a tuple of values
     where ``choices`` are given or the field is not a number; empty where a sweep leaves
-    it alone. ``min`` and ``max`` hold for each element of a tuple.
+    it alone. ``when`` names another hyper-parameter and its values that give this one a
+    meaning. ``min`` and ``max`` hold for each element of a tuple.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Declaration:
     choices: tuple[Any, ...] = ()
     log: bool = False
     tune: tuple[Any, ...] = ()
+    when: tuple[str, tuple[Any, ...]] | None = None
 
     @property
     def type_name(self) -> str:
@@ -69,7 +71,7 @@ class Declaration:
         """A plain dict without the empty entries."""
         entry = {"name": self.name, "type": self.type_name}
         entry |= {"default": plain(self.default), "doc": self.doc}
-        for key in ("min", "max", "choices", "log", "tune"):
+        for key in ("min", "max", "choices", "log", "tune", "when"):
             value = getattr(self, key)
             if value is not None and value != () and value is not False:
                 entry[key] = plain(value)
@@ -85,10 +87,11 @@ def hp(
     choices: tuple[Any, ...] = (),
     log: bool = False,
     tune: tuple[Any, ...] = (),
+    when: tuple[str, tuple[Any, ...]] | None = None,
 ) -> Any:
     """Declares a field of an :class:`HParams` dataclass; see :class:`Declaration`."""
     facts: dict[str, Any] = {"doc": doc, "min": min, "max": max}
-    facts |= {"choices": choices, "log": log, "tune": tune}
+    facts |= {"choices": choices, "log": log, "tune": tune, "when": when}
     return dataclasses.field(default=default, metadata=facts)
 
 

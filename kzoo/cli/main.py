@@ -14,6 +14,7 @@ COMMANDS = {
     "list": "models of the zoo",
     "describe": "one model: its hyper-parameters, size and measured scores",
     "train": "train a model into a run folder",
+    "tune": "search a model's hyper-parameters",
     "evaluate": "score a run on a split of its data",
     "convert": "take weights of another zoo, or give a model to it",
     "distill": "train a student with a teacher into a run folder",

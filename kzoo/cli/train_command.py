@@ -51,7 +51,7 @@ def run(parsed: argparse.Namespace) -> int:
     """Trains, with a progress line, and prints the scores."""
     from kzoo import index
 
-    _check_name(parsed.model, index.entries())
+    check_name(parsed.model, index.entries())
     choose(parsed.backend)
     told = logging.StreamHandler()
     told.setLevel(logging.WARNING if parsed.json else logging.INFO)
@@ -98,7 +98,7 @@ def run(parsed: argparse.Namespace) -> int:
     return 0
 
 
-def _check_name(model: str | None, known: Any) -> None:
+def check_name(model: str | None, known: Any) -> None:
     """A typo is told before Keras is imported, which takes seconds."""
     from kzoo.index import unknown_model
 

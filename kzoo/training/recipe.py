@@ -30,7 +30,14 @@ class Recipe(HParams):
     learning_rate: float = hp(
         1e-3, "at its peak", min=0.0, max=1e3, log=True, tune=(1e-4, 1e-1)
     )
-    momentum: float = hp(0.9, "of sgd", min=0.0, max=0.9999)
+    momentum: float = hp(
+        0.9,
+        "of sgd",
+        min=0.0,
+        max=0.9999,
+        tune=(0.8, 0.99),
+        when=("optimizer", ("sgd",)),
+    )
     weight_decay: float = hp(
         0.0,
         "decoupled, of kernels only",

@@ -180,6 +180,7 @@ def _visible(folder: Path) -> list[Path]:
 
 
 def move_aside(folder: Path) -> None:
+    """Renames it after the time, and logs the new name."""
     stamp = time.strftime("%Y%m%d-%H%M%S")
     aside = folder.with_name(f"{folder.name}.{stamp}")
     number = 1

@@ -1,0 +1,134 @@
+"""``tune``: a sweep over a model's hyper-parameters and its recipe's."""
+
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from kzoo import distribution as distributions
+from kzoo import hparams, weights
+from kzoo.training import Recipe
+from kzoo.training.run import locked, logged, move_aside
+from kzoo.tuning.oracles import ORACLES
+from kzoo.tuning.report import Reporter
+from kzoo.tuning.request import Request, TuneOptions
+from kzoo.tuning.sweep import SWEEP, Sweep, check_standing
+from kzoo.tuning.tuner import SweepTuner, Trials
+
+log = logging.getLogger(__name__)
+
+
+class SweepError(RuntimeError):
+    """Too many trials failed; the sweep was given up."""
+
+
+def tune(
+    model: Any,
+    dataset: Any = None,
+    /,
+    *,
+    trials: int = 30,
+    tuner: str = "random",
+    prune: str = "halving",
+    objective: str | None = None,
+    epochs: int | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    space: Mapping[str, str | Sequence[Any]] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    recipe: str | Recipe | None = None,
+    data: Mapping[str, Any] | None = None,
+    options: Mapping[str, Any] | None = None,
+    existing: str = "resume",
+    distribution: str = "none",
+    watch: Callable[[list[dict[str, Any]]], None] | None = None,
+    **settings: Any,
+) -> Sweep:
+    """Searches the hyper-parameters of a model and its recipe, and leaves a sweep.
+
+    Use it when a model's own recipe is not good enough, or there is none for the data.
+    A trial is scored on the validation split; the test split stays untouched until
+    :func:`retrain`. The first trial is the recipe as it is, so that a sweep does not
+    end below it. The same seed gives the same trials on a CPU, and the same call goes
+    on with a sweep that was killed.
+
+    Args:
+        model: as in ``kzoo.train``.
+        dataset: as in ``kzoo.train``.
+        trials: how many, at most; more of them extend a sweep that is there.
+        tuner: ``random``, ``grid``, ``bayesian``, ``hyperband`` or ``tpe`` (Optuna's).
+        prune: ``none``; ``median``, which stops what is below the median of the trials
+            before; or ``halving``, which lets a third go on, several times.
+        objective: a metric of the task, ``weights``, ``macs`` or ``latency``; several
+            joined by commas, of which the first one scores. None = the task's first.
+        epochs: of a trial; None = the recipe's.
+        seed: of the split, the proposals, and by hash of each trial.
+        workers: processes on this machine, with one device each.
+        space: narrower or other ranges by name, as texts (``"1e-4..1e-2:log"``,
+            ``"adamw,sgd"``) or lists of values.
+        out: the sweep's folder; None = ``runs/{model}_{dataset}_sweep``.
+        recipe: as in ``kzoo.train``.
+        data: options of the dataset.
+        options: see :class:`TuneOptions`.
+        existing: ``resume`` or ``fresh``, as in ``kzoo.train``.
+        distribution: one of ``kzoo.distribution.KINDS``.
+        watch: called with the table's rows after each change.
+        **settings: hyper-parameters and recipe fields that do not move.
+
+    Returns:
+        The sweep: ``sweep.trials``, ``sweep.best``, ``sweep.best_run``.
+
+    Raises:
+        ValueError: anything unknown, illegal, or that does not go together; nothing
+            was written then.
+        SweepError: too many trials failed.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> sweep = kzoo.tune(
+        ...     "mlp", "digits", out=tempfile.mkdtemp() + "/sweep", trials=2, epochs=1,
+        ...     batch_size=256, units=(8,))
+        >>> [row["status"] for row in sweep.trials]
+        ['completed', 'completed']
+    """
+    if epochs is not None:
+        settings = {**settings, "epochs": epochs}
+    request = Request(
+        model=model,
+        dataset=dataset,
+        recipe=recipe,
+        data=dict(data or {}),
+        settings=settings,
+        trials=trials,
+        tuner=tuner,
+        prune=prune,
+        objective=objective,
+        seed=seed,
+        space=dict(space or {}),
+        options=hparams.replace(TuneOptions(), "tune", options or {}),
+        distribution=distributions.resolve(distribution).kind,
+    )
+    base = request.base()
+    folder = Path(out or f"runs/{base.name}_{base.dataset.name}_sweep")
+    search = request.search(base, folder)
+    oracle = ORACLES[tuner](search)
+    config = request.config(base, search)
+    if existing not in ("resume", "fresh"):
+        raise ValueError(f"existing={existing!r} is not one of resume, fresh")
+    if existing == "fresh" and folder.exists():
+        with locked(folder):
+            move_aside(folder)
+    check_standing(folder, config)
+    search.folder.mkdir(parents=True, exist_ok=True)
+    with locked(folder), logged(folder):
+        weights.write_json(folder / SWEEP, config)
+        oracle.reload()
+        reporter = Reporter(folder, oracle, request.options, watch)
+        oracle.watch = reporter.update
+        common = Trials(request, base.dataset, search.objectives, search.folder)
+        SweepTuner(oracle, common).search()
+        oracle.finish()
+    if oracle.gave_up:
+        raise SweepError(oracle.gave_up)
+    return Sweep(folder)
