@@ -1,5 +1,6 @@
 """Embedded sets, arrays of the caller's own, and what every set's batches keep."""
 
+import dataclasses
 import hashlib
 import itertools
 import os
@@ -20,7 +21,15 @@ from sklearn.model_selection import train_test_split
 import kzoo
 from kzoo.datasets import DATASETS, Dataset, embedded
 from kzoo.datasets.augmentation import shift
-from kzoo.datasets.dataset import Split, fingerprint, philox
+from kzoo.datasets.dataset import (
+    Batch,
+    Spec,
+    Split,
+    fingerprint,
+    philox,
+    supervised,
+)
+from kzoo.preprocessing import Preprocessing
 from kzoo.tasks import TASKS
 
 SPLITS = ("train", "validation", "test")
@@ -496,6 +505,29 @@ def digest(data: Dataset, seed: int, steps: int = 45) -> str:
     return found.hexdigest()
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "augmentation", "batches", "data"),
+    [
+        ("digits", {}, ("shift",), "36d1f533a0fdcb42", "80d4f14b8cdacfbb"),
+        (
+            "digits",
+            {"as_sequence": True},
+            ("shift",),
+            "cd4fb11ff97dd3df",
+            "80d4f14b8cdac",
+        ),
+        ("diabetes", {}, (), "00cd594f1ceab263", "f88491eea86c5b71"),
+    ],
+)
+def test_the_batches_are_those_that_measured_scores_were_trained_on(
+    name: str, options: dict[str, Any], augmentation: Any, batches: str, data: str
+) -> None:
+    """The first digits of sha256, noted before inputs could be more than an array."""
+    loaded = kzoo.load_dataset(name, **options)
+    assert loaded.spec.fingerprint.startswith(data)
+    assert digest(loaded.augmented(*augmentation), 0).startswith(batches)
+
+
 def test_same_seed_same_batches_other_seed_other_batches() -> None:
     data = kzoo.load_dataset("digits").augmented("shift")
     again = kzoo.load_dataset("digits").augmented("shift")
@@ -571,6 +603,100 @@ def test_batches_are_the_same_on_every_backend() -> None:
     assert found["tensorflow"] == found["jax"]
     assert found["jax"][0] == digest(digits, 0)
     assert len(set(found["jax"])) == 3
+
+
+# --- several inputs, labels a step, other transforms ------------------------------
+
+
+def steps_dataset(transform: Any = None) -> Dataset:
+    """Twelve sequences of tokens 1, 2, ... with a label a step, -1 where none is."""
+    rng = np.random.default_rng(0)
+    tokens = rng.integers(1, 9, (12, 6)).astype("int32")
+    ends = rng.integers(1, 7, 12)
+    tokens[np.arange(6) >= ends[:, None]] = 0
+    labels = np.where(tokens > 0, tokens % 3, -1)
+    inputs = {"tokens": tokens, "segment_ids": (tokens > 4).astype("int32")}
+    splits = dict.fromkeys(SPLITS, Split(inputs, labels))
+    spec = Spec("sequence-labeling", "tokens", {}, ("a", "b", "c"), fingerprint(splits))
+    data = Dataset("steps", {}, splits, spec, Preprocessing())
+    return data if transform is None else dataclasses.replace(data, transform=transform)
+
+
+def test_a_batch_may_hold_a_dict_of_inputs() -> None:
+    data = steps_dataset()
+    raw = data.splits["train"]
+    batch = data.train_batches(4, seed=0)[2]
+    assert set(batch["inputs"]) == {"tokens", "segment_ids"}
+    for name, array in batch["inputs"].items():
+        np.testing.assert_array_equal(array, raw.inputs[name][batch["index"]])
+        assert array.dtype == np.int32
+    parts = [data.train_batches(4, seed=0, shard=(rank, 2))[2] for rank in (0, 1)]
+    for name in batch["inputs"]:
+        together = np.concatenate([part["inputs"][name] for part in parts])
+        np.testing.assert_array_equal(together, batch["inputs"][name])
+
+
+def test_weights_of_steps_are_0_at_padding_and_1_on_the_average() -> None:
+    data = steps_dataset()
+    raw = data.splits["train"]
+    whole = data.train_batches(4, seed=0)[1]
+    real = raw.labels[whole["index"]] >= 0
+    assert whole["labels"].shape == whole["weights"].shape == (4, 6)
+    assert ((whole["weights"] > 0) == real).all() and not real.all()
+    assert whole["weights"].mean() == pytest.approx(1, rel=1e-6)
+    assert len(np.unique(whole["weights"][real])) == 1
+    # The workers' losses, averaged, are the mean over the steps that count.
+    losses = np.arange(24.0).reshape(4, 6)
+    shares = [data.train_batches(4, 0, shard=(rank, 2))[1] for rank in (0, 1)]
+    means = [
+        np.mean(losses[2 * rank : 2 * rank + 2] * part["weights"])
+        for rank, part in enumerate(shares)
+    ]
+    assert np.mean(means) == pytest.approx(losses[real].mean(), rel=1e-6)
+
+
+def test_evaluation_counts_each_step_of_each_example_once() -> None:
+    data = steps_dataset()
+    taken = list(data.eval_batches("test", 5))
+    found = np.concatenate([np.where(b["weights"] > 0, b["labels"], -1) for b in taken])
+    np.testing.assert_array_equal(found[:12], data.splits["test"].labels)
+    assert (found[12:] == -1).all() and len(found) == 15
+    assert set(np.unique(taken[0]["weights"])) == {0.0, 1.0}
+
+
+def test_another_transform_gets_the_global_batch_and_the_steps_own_draw() -> None:
+    seen = []
+
+    def corrupted(
+        data: Dataset, raw: Batch, rng: np.random.Generator, training: bool
+    ) -> Batch:
+        seen.append((len(raw["index"]), training))
+        batch = supervised(data, raw, rng, training)
+        noise = rng.integers(0, 1000, len(raw["index"]))
+        return {**batch, "labels": noise, "weights": raw["weights"]}
+
+    data = steps_dataset(corrupted)
+    whole = data.train_batches(4, seed=0)[3]
+    parts = [data.train_batches(4, seed=0, shard=(rank, 4))[3] for rank in range(4)]
+    together = np.concatenate([part["labels"] for part in parts])
+    np.testing.assert_array_equal(together, whole["labels"])
+    assert (data.train_batches(4, 0)[4]["labels"] != whole["labels"]).any()
+    assert (data.train_batches(4, 1)[3]["labels"] != whole["labels"]).any()
+    first = data.eval_batches("test", 4)
+    np.testing.assert_array_equal(first[1]["labels"], first[1]["labels"])
+    assert set(seen) == {(4, True), (4, False)}
+
+
+def test_fingerprint_knows_texts_and_the_names_of_inputs() -> None:
+    labels = np.zeros(2, "int32")
+
+    def of(inputs: Any) -> str:
+        return fingerprint({"train": Split(inputs, labels)})
+
+    texts = np.array(["ab", "c"], object)
+    cases = [texts, np.array(["a", "bc"], object), {"first": texts}, {"second": texts}]
+    assert len({of(case) for case in cases}) == len(cases)
+    assert of(texts) == of(np.array(["ab", "c"], object))
 
 
 # --- augmentation -----------------------------------------------------------------

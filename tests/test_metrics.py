@@ -4,10 +4,14 @@ import numpy as np
 import pytest
 from sklearn import metrics as theirs
 
-from kzoo.tasks import TASKS
+from kzoo.tasks import TASKS, Task
 from kzoo.training.metrics import (
+    METRICS,
+    Answers,
+    answers,
     class_scores,
     cross_entropy,
+    joined,
     predicted_classes,
     regression_scores,
     scores,
@@ -24,8 +28,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
     return e / e.sum(-1, keepdims=True)
 
 
+def scored(task: Task, labels: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
+    return scores(task, answers(task, labels, outputs))
+
+
 def test_classification_scores_are_scikit_learns() -> None:
-    found = scores(CLASSIFICATION, LABELS, LOGITS)
+    found = scored(CLASSIFICATION, LABELS, LOGITS)
     assert found["accuracy"] == theirs.accuracy_score(LABELS, LOGITS.argmax(1))
     expected = theirs.log_loss(LABELS, softmax(LOGITS), labels=range(5))
     assert found["loss"] == pytest.approx(expected, rel=1e-9)
@@ -33,7 +41,7 @@ def test_classification_scores_are_scikit_learns() -> None:
 
 def test_one_logit_is_scored_as_two_classes() -> None:
     labels = LABELS % 2
-    found = scores(CLASSIFICATION, labels, LOGITS[:, :1])
+    found = scored(CLASSIFICATION, labels, LOGITS[:, :1])
     p = 1 / (1 + np.exp(-LOGITS[:, 0].astype("float64")))
     assert found["loss"] == pytest.approx(theirs.log_loss(labels, p), rel=1e-9)
     assert found["accuracy"] == theirs.accuracy_score(labels, p > 0.5)
@@ -50,11 +58,11 @@ def test_regression_scores_are_scikit_learns() -> None:
     found = regression_scores(targets, predicted)
     assert found["r2"] == pytest.approx(theirs.r2_score(targets, predicted))
     mse = theirs.mean_squared_error(targets, predicted)
-    assert found["mse"] == found["loss"] == pytest.approx(mse)
+    assert found["mse"] == pytest.approx(mse)
     mae = theirs.mean_absolute_error(targets, predicted)
     assert found["mae"] == pytest.approx(mae)
     task = TASKS["regression"]
-    assert scores(task, targets, predicted[:, None]) == found
+    assert scored(task, targets, predicted[:, None]) == {"loss": found["mse"], **found}
 
 
 def test_r2_of_constant_targets_is_not_a_number() -> None:
@@ -85,3 +93,53 @@ def test_class_scores_are_scikit_learns() -> None:
 def test_predicted_classes() -> None:
     np.testing.assert_array_equal(predicted_classes(np.array([[0.1], [-0.1]])), [1, 0])
     np.testing.assert_array_equal(predicted_classes(np.array([[0, 2, 1]])), [1])
+
+
+STEPS = RNG.normal(0, 2, (6, 4, 5)).astype("float32")
+STEP_LABELS = RNG.integers(0, 5, (6, 4))
+STEP_LABELS[:, 3] = -1
+STEP_LABELS[2, 1:] = -1
+
+
+def test_padding_counts_nowhere_in_the_scores_of_steps() -> None:
+    real = STEP_LABELS >= 0
+    for name in ("sequence-labeling", "language-modeling"):
+        found = scored(TASKS[name], STEP_LABELS, STEPS)
+        flat, logits = STEP_LABELS[real], STEPS[real]
+        loss = theirs.log_loss(flat, softmax(logits), labels=range(5))
+        assert found["loss"] == pytest.approx(loss, rel=1e-9)
+        if name == "sequence-labeling":
+            expected = theirs.accuracy_score(flat, logits.argmax(-1))
+            assert found["accuracy"] == expected
+        else:
+            assert found["perplexity"] == pytest.approx(np.exp(loss), rel=1e-9)
+
+
+def test_batches_of_any_length_are_scored_as_one() -> None:
+    task = TASKS["sequence-labeling"]
+    whole = answers(task, STEP_LABELS, STEPS)
+    parts = [
+        answers(task, STEP_LABELS[:3, :3], STEPS[:3, :3]),
+        answers(task, STEP_LABELS[3:], STEPS[3:]),
+    ]
+    together = joined(parts)
+    assert together.labels.shape == (6, 4)
+    assert scores(task, together) == pytest.approx(scores(task, whole), rel=1e-12)
+    assert together.outputs is None  # logits of all steps would not fit in memory
+
+
+def test_a_negative_target_of_a_regression_counts() -> None:
+    found = answers(TASKS["regression"], np.array([-3.0, 1.0]), np.zeros((2, 1)))
+    assert found.counted.all()
+    assert METRICS["mae"](found) == 2.0
+
+
+def test_joined_answers_of_examples_are_those_of_the_split() -> None:
+    parts = [
+        answers(CLASSIFICATION, LABELS[i : i + 64], LOGITS[i : i + 64], tuple("abcde"))
+        for i in range(0, 200, 64)
+    ]
+    found: Answers = joined(parts)
+    assert found.classes == tuple("abcde")
+    np.testing.assert_array_equal(found.labels, LABELS)
+    np.testing.assert_array_equal(found.outputs, LOGITS.astype("float64"))

@@ -3,13 +3,15 @@
 Everything random is drawn by numpy from the seed and the position, for the whole
 global batch, before a worker takes its rows: every backend and every number of workers
 sees the same batches, and a position in training is one integer, the step.
+
+    rows of a split -> transform (augmentation, preprocessing) -> the worker's share
 """
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,19 +19,106 @@ from kzoo.datasets.augmentation import augment, find_augmentation
 from kzoo.datasets.mixing import mixed, soft_labels
 from kzoo.hparams import nearest
 from kzoo.preprocessing import Preprocessing
+from kzoo.tasks import get_task
 
-Batch = dict[str, np.ndarray]
+# An array, or a dict of arrays by the fixed names of a model's inputs: tokens,
+# padding_mask, segment_ids, decoder_tokens, first, second. Texts are arrays of str,
+# of dtype object.
+Inputs = Any
+
+# inputs, labels, weights, index
+Batch = dict[str, Any]
+
+
+class Examples(Protocol):
+    """The raw examples of one split, wherever they lie."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """One row an example: (examples,), or (examples, time) with -1 for padding."""
+
+    def __len__(self) -> int: ...
+
+    def rows(self, index: np.ndarray) -> Inputs:
+        """The raw inputs of these examples, read now."""
+
+    def contents(self) -> Iterator[bytes]:
+        """Bytes that tell these examples from others, for the fingerprint."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """The raw examples of one split: inputs (examples, ...) and labels (examples,)."""
+    """Examples in memory: inputs (examples, ...), or a dict of such, and labels."""
 
-    inputs: np.ndarray
+    inputs: Inputs
     labels: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def rows(self, index: np.ndarray) -> Inputs:
+        """The inputs of these examples."""
+        if isinstance(self.inputs, dict):
+            return {name: array[index] for name, array in self.inputs.items()}
+        return self.inputs[index]
+
+    def contents(self) -> Iterator[bytes]:
+        """Shape, type and bytes of each array."""
+        if isinstance(self.inputs, dict):
+            for name in sorted(self.inputs):
+                yield name.encode() + b" " + array_bytes(self.inputs[name])
+        else:
+            yield array_bytes(self.inputs)
+        yield array_bytes(self.labels)
+
+
+def supervised(
+    dataset: "Dataset", raw: Batch, rng: np.random.Generator, training: bool
+) -> Batch:
+    """The transform of a dataset with labels: augmented, mixed, preprocessed."""
+    inputs, weights = raw["inputs"], raw["weights"]
+    labels = dataset.preprocessing.labels(raw["labels"])
+    if training:
+        inputs = augment(dataset.augmentation, inputs, rng)
+        if dataset.mixup or dataset.cutmix:
+            soft = soft_labels(labels, dataset.spec.hparams["num_classes"])
+            inputs, labels = mixed(inputs, soft, rng, dataset.mixup, dataset.cutmix)
+    inputs = dataset.preprocessing.inputs(inputs)
+    if get_task(dataset.spec.task).per_step:
+        labels, weights = stepwise(labels, weights, num_steps(inputs))
+    return {**raw, "inputs": inputs, "labels": labels, "weights": weights}
+
+
+def num_steps(inputs: Inputs) -> int:
+    """How many steps a batch has that its labels belong to."""
+    if isinstance(inputs, dict):
+        answered = "decoder_tokens" if "decoder_tokens" in inputs else "tokens"
+        inputs = inputs[answered]
+    return int(inputs.shape[1])
+
+
+def stepwise(
+    labels: np.ndarray, weights: np.ndarray, steps: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of so many steps, and their weights: 0 where a label is -1.
+
+    Args:
+        labels: (batch, any), -1 where nothing counts.
+        weights: (batch,) of the examples.
+        steps: of the inputs.
+
+    Returns:
+        labels (batch, steps), 0 where nothing counts, and weights of that shape.
+
+    Example:
+        >>> labels, weights = stepwise(np.array([[2, 1, -1]]), np.ones(1, "float32"), 4)
+        >>> labels.tolist(), weights.tolist()
+        ([[2, 1, 0, 0]], [[1.0, 1.0, 0.0, 0.0]])
+    """
+    missing = max(0, steps - labels.shape[1])
+    labels = np.pad(labels[:, :steps], ((0, 0), (0, missing)), constant_values=-1)
+    known = labels >= 0
+    return np.where(known, labels, 0), known * weights[:, None].astype("float32")
 
 
 @dataclass(frozen=True)
@@ -38,7 +127,8 @@ class Spec:
 
     Attributes:
         task: one of ``kzoo.tasks.TASKS``.
-        inputs: ``images``, ``tokens``, ``features`` or ``vectors``.
+        inputs: ``images``, ``tokens``, ``features``, ``vectors``, ``texts``, or what
+            the dict of several inputs holds, such as ``pairs``.
         hparams: the model's hyper-parameters that these data fix.
         classes: names of the classes; empty for a regression.
         fingerprint: sha256 of the bytes of all splits.
@@ -62,16 +152,23 @@ class Dataset:
             ``kzoo.datasets.augmentation``.
         mixup: alpha of MixUp in training batches; 0 = off.
         cutmix: alpha of CutMix in training batches; 0 = off.
+        transform: raw global batch -> the batch that the model takes. Two views, masks
+            or corruption are another transform than :func:`supervised`. It gets the
+            dataset, the raw batch, a generator that is the step's own, and whether it
+            is for training.
     """
 
     name: str
     options: Mapping[str, Any]
-    splits: Mapping[str, Split]
+    splits: Mapping[str, Examples]
     spec: Spec
     preprocessing: Preprocessing
     augmentation: tuple[str, ...] = ()
     mixup: float = 0.0
     cutmix: float = 0.0
+    transform: Callable[["Dataset", Batch, np.random.Generator, bool], Batch] = (
+        supervised
+    )
 
     def augmented(
         self, *names: str, mixup: float = 0.0, cutmix: float = 0.0
@@ -93,7 +190,9 @@ class Dataset:
     def _check_augmentation(
         self, names: tuple[str, ...], mixup: float, cutmix: float
     ) -> None:
-        raw = self.splits["train"].inputs[:1]
+        raw = self.splits["train"].rows(np.arange(1))
+        if isinstance(raw, dict):
+            raise ValueError(f"{self.name} has several inputs, which none augments")
         images = raw.ndim == 4
         kind = "images" if images else self.spec.inputs
         for name in names:
@@ -119,6 +218,11 @@ class Dataset:
             raise ValueError("mixup and cutmix need one label an example")
         if (mixup or cutmix) and self.spec.classes and labels.min() < 0:
             raise ValueError("mixup and cutmix need all labels to be known")
+
+    @property
+    def varying_lengths(self) -> bool:
+        """Whether batches of sequences differ in their number of steps."""
+        return len(self.preprocessing.lengths) > 1
 
     def steps_per_epoch(self, batch_size: int) -> int:
         """ceil(training examples / batch_size)."""
@@ -155,7 +259,7 @@ class Dataset:
         self.split(split)
         return EvalBatches(self, split, batch_size, shard)
 
-    def split(self, name: str) -> Split:
+    def split(self, name: str) -> Examples:
         """The split of this name, or a ``ValueError`` with the nearest."""
         if name not in self.splits:
             raise ValueError(f"unknown split {name!r}{nearest(name, self.splits)}")
@@ -166,7 +270,8 @@ class TrainBatches:
     """The endless stream of :meth:`Dataset.train_batches`.
 
     ``batches[i]`` is the i-th from the start step, a dict of ``inputs, labels,
-    weights, index``; iteration gives them in turn.
+    weights, index``; iteration gives them in turn. Weights are (batch,), or (batch,
+    time) where each step has a label: 0 at padding, 1 on the average.
     """
 
     def __init__(
@@ -194,25 +299,17 @@ class TrainBatches:
         step = self.start_step + i
         index = self.indices(step)  # of the global batch
         examples = self.dataset.splits["train"]
-        preprocessing = self.dataset.preprocessing
-        inputs = examples.inputs[index]
+        raw = {
+            "inputs": examples.rows(index),
+            "labels": examples.labels[index],
+            "weights": np.ones(self.batch_size, "float32"),
+            "index": index,
+        }
         # Drawn for the whole batch, whichever rows are this worker's.
         rng = philox(self.seed, "augmentation", step)
-        inputs = augment(self.dataset.augmentation, inputs, rng)
-        labels = preprocessing.labels(examples.labels[index])
-        if self.dataset.mixup or self.dataset.cutmix:
-            soft = soft_labels(labels, self.dataset.spec.hparams["num_classes"])
-            alphas = self.dataset.mixup, self.dataset.cutmix
-            inputs, labels = mixed(inputs, soft, rng, *alphas)
-        rank, workers = self.shard
-        rows = self.batch_size // workers
-        mine = slice(rank * rows, (rank + 1) * rows)
-        return {
-            "inputs": preprocessing.inputs(inputs[mine]),
-            "labels": labels[mine],
-            "weights": np.ones(rows, "float32"),
-            "index": index[mine],
-        }
+        batch = self.dataset.transform(self.dataset, raw, rng, True)
+        batch["weights"] = balanced(batch["weights"])
+        return share(batch, self.shard)
 
     def indices(self, step: int) -> np.ndarray:
         """Which examples the global batch of a step holds (batch_size,)."""
@@ -245,29 +342,58 @@ class EvalBatches:
         self, dataset: Dataset, split: str, batch_size: int, shard: tuple[int, int]
     ) -> None:
         self.dataset = dataset
-        self.examples = dataset.splits[split]
+        self.split = split
         self.batch_size = batch_size
         self.shard = _checked_shard(batch_size, shard)
 
     def __len__(self) -> int:
-        return -(-len(self.examples) // self.batch_size)
+        return -(-len(self.dataset.splits[self.split]) // self.batch_size)
 
     def __iter__(self) -> Iterator[Batch]:
         return (self[i] for i in range(len(self)))
 
     def __getitem__(self, i: int) -> Batch:
-        rank, workers = self.shard
-        rows = self.batch_size // workers
-        mine = i * self.batch_size + rank * rows + np.arange(rows)
-        real = mine < len(self.examples)
-        picked = np.where(real, mine, 0)
-        preprocessing = self.dataset.preprocessing
-        return {
-            "inputs": preprocessing.inputs(self.examples.inputs[picked]),
-            "labels": preprocessing.labels(self.examples.labels[picked]),
+        examples = self.dataset.splits[self.split]
+        index = i * self.batch_size + np.arange(self.batch_size)
+        real = index < len(examples)
+        picked = np.where(real, index, 0)
+        raw = {
+            "inputs": examples.rows(picked),
+            "labels": examples.labels[picked],
             "weights": real.astype("float32"),
-            "index": np.where(real, mine, -1),
+            "index": np.where(real, index, -1),
         }
+        rng = philox(0, f"evaluation/{self.split}", i)
+        batch = self.dataset.transform(self.dataset, raw, rng, False)
+        return share(batch, self.shard)
+
+
+def balanced(weights: np.ndarray) -> np.ndarray:
+    """Weights (batch, time), scaled to 1 on the average of the global batch.
+
+    Keras divides a loss by the number of labels, padding and all. So scaled, it is the
+    mean over those that count, however many workers and whatever their padding.
+    """
+    if weights.ndim == 1:
+        return weights
+    total = weights.sum(dtype="float64")
+    return (weights * (weights.size / max(total, 1e-9))).astype("float32")
+
+
+def share(batch: Batch, shard: tuple[int, int]) -> Batch:
+    """A worker's rows of the global batch."""
+    rank, workers = shard
+
+    def rows(array: np.ndarray) -> np.ndarray:
+        count = len(array) // workers
+        return array[rank * count : (rank + 1) * count]
+
+    return {
+        key: {name: rows(array) for name, array in value.items()}
+        if isinstance(value, dict)
+        else rows(value)
+        for key, value in batch.items()
+    }
 
 
 def philox(seed: int, purpose: str, position: int) -> np.random.Generator:
@@ -277,14 +403,23 @@ def philox(seed: int, purpose: str, position: int) -> np.random.Generator:
     return np.random.Generator(np.random.Philox(key=key))
 
 
-def fingerprint(splits: Mapping[str, Split]) -> str:
+def fingerprint(splits: Mapping[str, Examples]) -> str:
     """sha256 of the names, shapes, types and bytes of all splits."""
     digest = hashlib.sha256()
     for name in sorted(splits):
-        for array in (splits[name].inputs, splits[name].labels):
-            digest.update(f"{name} {array.shape} {array.dtype.str} ".encode())
-            digest.update(np.ascontiguousarray(array).tobytes())
+        for piece in splits[name].contents():
+            digest.update(f"{name} ".encode())
+            digest.update(piece)
     return digest.hexdigest()
+
+
+def array_bytes(array: np.ndarray) -> bytes:
+    """Shape, type and contents of an array; of an array of texts, their UTF-8."""
+    head = f"{array.shape} {array.dtype.str} ".encode()
+    if array.dtype == object:
+        texts = [text.encode("utf-8", "surrogatepass") for text in array.ravel()]
+        return head + b"".join(b"%d %s" % (len(text), text) for text in texts)
+    return head + np.ascontiguousarray(array).tobytes()
 
 
 def _checked_shard(batch_size: int, shard: tuple[int, int]) -> tuple[int, int]:

@@ -181,7 +181,7 @@ def compiled(
     distiller.compile(
         optimizer=optimizer(recipe, steps),
         loss=task_loss(planned.task, recipe),
-        metrics=running_metrics(planned.task),
+        **running_metrics(planned.task),
         jit_compile="auto" if recipe.jit is None else recipe.jit,
         steps_per_execution=recipe.steps_per_execution,
     )

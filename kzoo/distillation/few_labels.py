@@ -1,6 +1,7 @@
 """A dataset of which few labels are known: what is there to learn from the rest?"""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
@@ -38,16 +39,16 @@ def few_labels(
     """
     if not dataset.spec.classes:
         raise ValueError(f"{dataset.name} has no classes to keep labels of")
-    splits = dict(dataset.splits)
+    splits: dict[str, Any] = dict(dataset.splits)
     train, validation = splits["train"], splits["validation"]
     rows = _some(train.labels, labels_per_class, seed, "train")
     hidden = np.full_like(train.labels, UNKNOWN)
     hidden[rows] = train.labels[rows]
     kept = _some(validation.labels, labels_per_class, seed, "validation")
-    splits["validation"] = Split(validation.inputs[kept], validation.labels[kept])
+    splits["validation"] = Split(validation.rows(kept), validation.labels[kept])
     return (
-        _with(dataset, splits | {"train": Split(train.inputs[rows], hidden[rows])}),
-        _with(dataset, splits | {"train": Split(train.inputs, hidden)}),
+        _with(dataset, splits | {"train": Split(train.rows(rows), hidden[rows])}),
+        _with(dataset, splits | {"train": dataclasses.replace(train, labels=hidden)}),
     )
 
 
@@ -58,6 +59,6 @@ def _some(labels: np.ndarray, count: int, seed: int, split: str) -> np.ndarray:
     return np.sort(np.concatenate(picked))
 
 
-def _with(dataset: Dataset, splits: dict[str, Split]) -> Dataset:
+def _with(dataset: Dataset, splits: dict[str, Any]) -> Dataset:
     spec = dataclasses.replace(dataset.spec, fingerprint=fingerprint(splits))
     return dataclasses.replace(dataset, splits=splits, spec=spec)

@@ -1,5 +1,6 @@
 """What distillation saved and what it cost: teacher and student side by side."""
 
+import dataclasses
 import os
 import statistics
 import tempfile
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 from matplotlib.figure import Figure
 from safetensors.numpy import save_file
 
@@ -20,8 +20,8 @@ from kzoo.preprocessing import Preprocessing
 from kzoo.registry import trainable_parameters
 from kzoo.tasks import get_task
 from kzoo.training import Run, open_run
-from kzoo.training.evaluate import split_outputs
-from kzoo.training.metrics import predicted_classes, scores
+from kzoo.training.evaluate import split_answers
+from kzoo.training.metrics import Answers, scores
 
 REPORT = "compression.json"
 SIDES = ("teacher", "student")
@@ -52,14 +52,14 @@ def compare(
     run = open_run(student)
     sides = {"teacher": teacher, "student": run}
     found: dict[str, Any] = {"dataset": dataset.name, "split": split}
-    outputs = {}
+    said = []
     for name, one in sides.items():
         model, data = _opened(one, dataset)
-        labels, outputs[name] = split_outputs(model, data, split)
-        found[name] = measured(model, data, labels, outputs[name])
-    if dataset.spec.classes and outputs["teacher"].shape == outputs["student"].shape:
-        classes = [predicted_classes(outputs[name]) for name in sides]
-        found["agreement"] = float((classes[0] == classes[1]).mean())
+        said.append(split_answers(model, data, split))
+        found[name] = measured(model, data, said[-1])
+    if dataset.spec.classes and _alike(*said):
+        same = said[0].predicted == said[1].predicted
+        found["agreement"] = float(same[said[0].counted].mean())
     facts = run.config.get("distillation", {}).get("teachers", [])
     found["teacher_saw"] = [one["saw"] for one in facts]
     weights.write_json(run.folder / REPORT, found)
@@ -73,15 +73,20 @@ def _opened(one: Any, dataset: Dataset) -> tuple[keras.Model, Dataset]:
         return one, dataset
     folder = one.folder if isinstance(one, Run) else Path(one)
     preprocessing: Preprocessing = weights.load_preprocessing(folder)
-    data = Dataset(
-        dataset.name, dataset.options, dataset.splits, dataset.spec, preprocessing
+    return weights.load(folder), dataclasses.replace(
+        dataset, preprocessing=preprocessing
     )
-    return weights.load(folder), data
 
 
-def measured(
-    model: keras.Model, dataset: Dataset, labels: np.ndarray, outputs: np.ndarray
-) -> dict[str, Any]:
+def _alike(one: Answers, other: Answers) -> bool:
+    """Whether both choose among as many classes, at the same places."""
+    logits = [
+        None if said.outputs is None else said.outputs.shape for said in (one, other)
+    ]
+    return logits[0] == logits[1] and one.predicted.shape == other.predicted.shape
+
+
+def measured(model: keras.Model, dataset: Dataset, said: Answers) -> dict[str, Any]:
     """One side of the report."""
     task = get_task(dataset.spec.task)
     found: dict[str, Any] = {
@@ -90,14 +95,14 @@ def measured(
         "macs": _macs(model),
         "file_bytes": file_bytes(model),
         "latency_ms": latency_ms(model, dataset),
-        **scores(task, labels, outputs),
+        **scores(task, said),
     }
     if dataset.spec.classes and not task.per_step:
-        right = predicted_classes(outputs) == labels
+        right = said.predicted == said.labels
         found["accuracy_by_class"] = {
-            name: float(right[labels == i].mean())
+            name: float(right[said.labels == i].mean())
             for i, name in enumerate(dataset.spec.classes)
-            if (labels == i).any()
+            if (said.labels == i).any()
         }
     return found
 

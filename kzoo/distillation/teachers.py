@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from kzoo import index, weights
 from kzoo.datasets import Dataset
@@ -154,8 +155,9 @@ def _for_one(found: Found, dataset: Dataset, student_classes: bool) -> dict[str,
         )
     if not all(tokens):
         options |= _scaling(theirs, ours)
-        shape = theirs.input_shape or dataset.splits["train"].inputs.shape[1:]
-        if shape != (ours.input_shape or dataset.splits["train"].inputs.shape[1:]):
+        raw = dataset.splits["train"].rows(np.arange(1)).shape[1:]
+        shape = theirs.input_shape or raw
+        if shape != (ours.input_shape or raw):
             options["teacher_input_shape"] = tuple(shape)
     if student_classes and theirs.classes != ours.classes:
         unknown = [name for name in ours.classes if name not in theirs.classes]

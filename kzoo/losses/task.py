@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 from keras import ops
+from keras.src.backend.common.masking import get_keras_mask
 
 
 def cross_entropy(labels: Any, logits: Any, label_smoothing: float = 0.0) -> Any:
@@ -49,12 +50,19 @@ class TaskLoss(keras.losses.Loss):
     """One of these functions as Keras wants it: weighted, reduced, distributed.
 
     Keras's own wrapper would give labels (batch,) a last axis to match the outputs.
+    The weights alone say what counts: a mask that the outputs carry is dropped, or
+    padding would be taken out of the mean twice.
     """
 
     def __init__(self, function: Callable[..., Any], **options: Any) -> None:
         super().__init__(name=function.__name__)
         self.function = function
         self.options = options
+
+    def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+        if get_keras_mask(y_pred) is not None:
+            y_pred = ops.copy(y_pred)
+        return super().__call__(y_true, y_pred, sample_weight)
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         return self.function(y_true, y_pred, **self.options)

@@ -31,6 +31,9 @@ class Preprocessing:
         crop_rate: share of a resampled image's side that is cut out of its middle.
         interpolation: how images are resampled, bilinear or bicubic.
         reversed_channels: colours go in last first: red, green, blue as BGR.
+        lengths: the numbers of steps, rising, to the least of which that fits a batch
+            of sequences is padded; longer ones are cut at the last. Few of them, so
+            that few shapes are compiled.
     """
 
     input_mean: tuple[float, ...] | None = None
@@ -43,15 +46,18 @@ class Preprocessing:
     crop_rate: float = 1.0
     interpolation: str = "bilinear"
     reversed_channels: bool = False
+    lengths: tuple[int, ...] = ()
 
-    def inputs(self, raw: np.ndarray) -> np.ndarray:
-        """Raw examples (batch, ...) -> what the model takes."""
+    def inputs(self, raw: Any) -> Any:
+        """Raw examples (batch, ...), or a dict of such -> what the model takes."""
+        if isinstance(raw, dict):
+            return {name: self.inputs(array) for name, array in raw.items()}
         if self.image_size is not None:
             raw = resized_crop(raw, self.image_size, self.crop_rate, self.interpolation)
         if self.reversed_channels:
             raw = raw[..., ::-1]
         if self.input_mean is None or self.input_scale is None:
-            x = raw.astype("int32")
+            x = raw if raw.dtype == bool else raw.astype("int32")
         else:
             # In float64 where the data are: years in seconds have ten digits.
             precise = "float64" if raw.dtype == np.float64 else "float32"

@@ -1,5 +1,6 @@
 """Scores of a trained model on a split, each example once and in order."""
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping
@@ -11,7 +12,7 @@ import numpy as np
 from kzoo import weights
 from kzoo.datasets import Dataset, load_dataset
 from kzoo.tasks import get_task
-from kzoo.training.metrics import class_scores, scores
+from kzoo.training.metrics import Answers, answers, class_scores, joined, scores
 from kzoo.training.run import Run, open_run
 
 log = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ def run_data(run: Run, dataset: Any) -> Dataset:
                     f"have {value}"
                 )
     preprocessing = weights.load_preprocessing(run.folder)
-    return Dataset(data.name, data.options, data.splits, data.spec, preprocessing)
+    return dataclasses.replace(data, preprocessing=preprocessing)
 
 
 def _options(
@@ -108,25 +109,26 @@ def split_scores(
 ) -> dict[str, Any]:
     """The scores of :func:`evaluate`, of a model and a dataset at hand."""
     task = get_task(dataset.spec.task)
-    labels, outputs = split_outputs(model, dataset, split, batch_size)
-    result: dict[str, Any] = scores(task, labels, outputs)
-    if dataset.spec.classes and not task.per_step:
-        result["classes"] = class_scores(labels, outputs, dataset.spec.classes)
+    found = split_answers(model, dataset, split, batch_size)
+    result: dict[str, Any] = scores(task, found)
+    if found.classes and found.outputs is not None:
+        result["classes"] = class_scores(found.labels, found.outputs, found.classes)
     return result
 
 
-def split_outputs(
+def split_answers(
     model: keras.Model, dataset: Dataset, split: str, batch_size: int = 256
-) -> tuple[np.ndarray, np.ndarray]:
-    """Raw labels of a split, and the model's outputs in the same order.
-
-    Outputs are float32 logits (examples, classes), or a regression's predictions in
-    the units of its targets.
-    """
-    batches = dataset.eval_batches(split, min(batch_size, len(dataset.split(split))))
+) -> Answers:
+    """What the model says of each example of a split, in order, each once."""
+    task, classes = get_task(dataset.spec.task), dataset.spec.classes
+    raw = dataset.split(split).labels
     parts = []
-    for batch in batches:
-        outputs = np.asarray(model.predict_on_batch(batch["inputs"]))
-        parts.append(outputs[batch["index"] >= 0])
-    outputs = dataset.preprocessing.predictions(np.concatenate(parts))
-    return dataset.splits[split].labels, outputs
+    for batch in dataset.eval_batches(split, min(batch_size, len(raw))):
+        real = batch["index"] >= 0
+        outputs = np.asarray(model.predict_on_batch(batch["inputs"]))[real]
+        outputs = dataset.preprocessing.predictions(outputs)
+        labels = raw[batch["index"][real]]
+        if task.per_step:
+            labels = np.where(batch["weights"] > 0, batch["labels"], -1)[real]
+        parts.append(answers(task, labels, outputs, classes))
+    return joined(parts)

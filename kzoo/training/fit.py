@@ -4,13 +4,17 @@ import logging
 import os
 import random
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+from keras.src.trainers.data_adapters.data_adapter_utils import (
+    convert_to_tf_tensor_spec,
+)
+from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
 from kzoo import __version__, weights
 from kzoo import distribution as distributions
@@ -19,8 +23,7 @@ from kzoo.losses.task import TaskLoss, cross_entropy, squared_error
 from kzoo.tasks import Task
 from kzoo.training import plots, snapshots
 from kzoo.training.epochs import Finite, Record, Validation
-from kzoo.training.evaluate import split_outputs, split_scores
-from kzoo.training.metrics import predicted_classes
+from kzoo.training.evaluate import split_answers, split_scores
 from kzoo.training.plan import Plan, plan
 from kzoo.training.recipe import Recipe
 from kzoo.training.resume import Snapshots, every, heeding_signals, legs
@@ -122,7 +125,7 @@ def compiled(planned: Plan) -> keras.Model:
     model.compile(
         optimizer=optimizer(recipe, steps),
         loss=task_loss(planned.task, recipe),
-        metrics=running_metrics(planned.task),
+        **running_metrics(planned.task),
         jit_compile="auto" if recipe.jit is None else recipe.jit,
         steps_per_execution=recipe.steps_per_execution,
     )
@@ -136,13 +139,28 @@ def task_loss(task: Task, recipe: Recipe) -> TaskLoss:
     return TaskLoss(cross_entropy, label_smoothing=recipe.label_smoothing)
 
 
-def running_metrics(task: Task) -> list[keras.metrics.Metric]:
-    """What is shown while an epoch runs, beside the loss."""
-    # The share of finite outputs tells in which step a run diverged.
-    shown = [keras.metrics.MeanMetricWrapper(finite, name="finite")]
+def running_metrics(task: Task) -> dict[str, list[keras.metrics.Metric]]:
+    """What is shown while an epoch runs, beside the loss: arguments of ``compile``."""
+    # The share of finite outputs tells in which step a run diverged: each batch counts
+    # alike, whatever its weights.
+    shown = {"metrics": [MeanOf(finite, name="finite")]}
     if task.loss == "cross_entropy":
-        shown.append(keras.metrics.MeanMetricWrapper(right, name="accuracy"))
+        shown["weighted_metrics"] = [MeanOf(right, name="accuracy")]
     return shown
+
+
+class MeanOf(keras.metrics.Mean):
+    """The weighted mean of a function of labels and outputs.
+
+    Keras's own wrapper would weigh it by a mask that the outputs carry, too.
+    """
+
+    def __init__(self, function: Callable[[Any, Any], Any], name: str) -> None:
+        super().__init__(name=name)
+        self.function = function
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        super().update_state(self.function(y_true, y_pred), sample_weight)
 
 
 def finite(labels: Any, outputs: Any) -> Any:
@@ -179,9 +197,27 @@ class TrainingSequence(keras.utils.PyDataset):
     def num_batches(self) -> None:
         return None  # endless
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:
+    def __getitem__(self, index: int) -> tuple[Any, ...]:
         batch = self.batches[index]
         return batch["inputs"], batch["labels"], batch["weights"]
+
+
+class VaryingLengths(PyDatasetAdapter):
+    """Batches whose sequences differ in length from one to the next.
+
+    On TensorFlow, Keras takes the shapes of the first two batches for those of all.
+    """
+
+    def get_tf_dataset(self) -> Any:
+        def of_any_length(array: np.ndarray) -> Any:
+            shape = [None, None, *array.shape[2:]][: array.ndim]
+            return keras.KerasTensor(shape, dtype=str(array.dtype))
+
+        specs = keras.tree.map_structure(of_any_length, self.py_dataset[0])
+        self._output_signature = keras.tree.map_structure(
+            convert_to_tf_tensor_spec, specs
+        )
+        return super().get_tf_dataset()
 
 
 def fit_into(
@@ -249,6 +285,7 @@ def fit_into(
             if state is not None and state.facts["stopped"]:
                 break
             taken.begin(leg, state)
+            batches = TrainingSequence(dataset, recipe, leg.first_step)
             # A list of our own, so that callbacks are told more than Keras tells them.
             along = keras.callbacks.CallbackList(
                 [Finite(taken), validation, record, *callbacks, taken],
@@ -260,7 +297,7 @@ def fit_into(
                 first_step=leg.first_step,
             )
             trained.fit(
-                TrainingSequence(dataset, recipe, leg.first_step),
+                VaryingLengths(batches) if dataset.varying_lengths else batches,
                 steps_per_epoch=leg.steps,
                 initial_epoch=leg.epoch,
                 epochs=leg.end,
@@ -292,12 +329,13 @@ def draw(run: Run, model: keras.Model, dataset: Dataset, task: Task) -> None:
     folder = run.folder / "plots"
     folder.mkdir(exist_ok=True)
     plots.curves(folder / "curves.png", run.history, task)
-    labels, outputs = split_outputs(model, dataset, "test")
+    if task.plots:
+        found = split_answers(model, dataset, "test")
     if "confusion" in task.plots:
-        found = predicted_classes(outputs)
-        plots.confusion(folder / "confusion.png", labels, found, dataset.spec.classes)
+        path = folder / "confusion.png"
+        plots.confusion(path, found.labels, found.predicted, found.classes)
     if "predicted" in task.plots:
-        plots.predicted(folder / "predicted.png", labels, outputs[..., 0])
+        plots.predicted(folder / "predicted.png", found.labels, found.predicted)
 
 
 @contextmanager

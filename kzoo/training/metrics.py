@@ -1,5 +1,7 @@
 """Scores of a split from its outputs: pure functions in numpy, float64."""
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -7,33 +9,122 @@ import numpy as np
 from kzoo.tasks import Task
 
 
-def scores(task: Task, labels: np.ndarray, outputs: np.ndarray) -> dict[str, float]:
-    """The task's loss and metrics.
+@dataclass(frozen=True)
+class Answers:
+    """What is right in a split, and what a model said.
+
+    Attributes:
+        labels: classes or raw targets (examples,); for a task with an answer a step
+            (examples, time), -1 where nothing counts.
+        predicted: the likeliest classes, or the predicted numbers; shaped like labels.
+        losses: of each label, 0 where nothing counts; shaped like labels.
+        outputs: logits (examples, classes), or predictions (examples, 1) in the units
+            of the targets; None where there is an answer a step, since all logits of
+            all steps may not fit in memory.
+        classes: their names, in the order of the logits.
+    """
+
+    labels: np.ndarray
+    predicted: np.ndarray
+    losses: np.ndarray
+    outputs: np.ndarray | None = None
+    classes: tuple[str, ...] = ()
+
+    @property
+    def counted(self) -> np.ndarray:
+        """True where a label counts."""
+        whole = np.ones(self.labels.shape, bool)
+        return self.labels >= 0 if self.labels.ndim == 2 else whole
+
+
+def answers(
+    task: Task, labels: np.ndarray, outputs: np.ndarray, classes: tuple[str, ...] = ()
+) -> Answers:
+    """The answers in a batch or a split.
 
     Args:
-        task: says which.
-        labels: classes (examples,), or raw targets of a regression.
+        task: says how outputs are read.
+        labels: classes (examples,), or raw targets of a regression; (examples, time)
+            with -1 where nothing counts, for a task with an answer a step.
         outputs: logits (examples, classes), or predictions (examples, 1) in the units
-            of the targets. For a task with an answer a step, one more axis each.
-
-    Returns:
-        ``loss`` and each of ``task.metrics``.
+            of the targets; one more axis for a task with an answer a step.
+        classes: their names.
     """
     outputs = outputs.astype("float64")
     if task.loss == "squared_error":
-        return regression_scores(labels.astype("float64"), outputs[..., 0])
-    return {
-        "loss": float(cross_entropy(labels, outputs).mean()),
-        "accuracy": float((predicted_classes(outputs) == labels).mean()),
-    }
+        labels, predicted = labels.astype("float64"), outputs[..., 0]
+        return Answers(labels, predicted, np.square(labels - predicted), outputs)
+    predicted = predicted_classes(outputs)
+    if not task.per_step:
+        losses = cross_entropy(labels, outputs)
+        return Answers(labels, predicted, losses, outputs, classes)
+    losses = np.where(labels >= 0, cross_entropy(np.maximum(labels, 0), outputs), 0.0)
+    return Answers(labels, predicted, losses, None, classes)
+
+
+def joined(parts: Sequence[Answers]) -> Answers:
+    """The answers of several batches in a row, padded to the longest of them."""
+    labels = [part.labels for part in parts]
+    steps = max(one.shape[-1] for one in labels) if labels[0].ndim == 2 else None
+
+    def together(arrays: Sequence[np.ndarray], fill: int) -> np.ndarray:
+        if steps is not None:
+            arrays = [
+                np.pad(
+                    one,
+                    ((0, 0), (0, steps - one.shape[1])),
+                    constant_values=fill,
+                )
+                for one in arrays
+            ]
+        return np.concatenate(arrays)
+
+    whole = [part.outputs for part in parts if part.outputs is not None]
+    return Answers(
+        labels=together(labels, -1),
+        predicted=together([part.predicted for part in parts], 0),
+        losses=together([part.losses for part in parts], 0),
+        outputs=np.concatenate(whole) if whole else None,
+        classes=parts[0].classes,
+    )
+
+
+def scores(task: Task, found: Answers) -> dict[str, float]:
+    """``loss``, and each of ``task.metrics`` by ``METRICS``."""
+    loss = float(found.losses[found.counted].mean())
+    return {"loss": loss, **{name: METRICS[name](found) for name in task.metrics}}
+
+
+def accuracy(found: Answers) -> float:
+    """The share of labels that were found."""
+    right = found.predicted == found.labels
+    return float(right[found.counted].mean())
+
+
+def perplexity(found: Answers) -> float:
+    """The exponential of the mean cross-entropy of a token."""
+    return float(np.exp(found.losses[found.counted].mean()))
+
+
+def _regression(name: str) -> Callable[[Answers], float]:
+    return lambda found: regression_scores(found.labels, found.predicted)[name]
+
+
+# What a task's metrics mean, by their names in kzoo.tasks.
+METRICS: dict[str, Callable[[Answers], float]] = {
+    "accuracy": accuracy,
+    "perplexity": perplexity,
+    "r2": _regression("r2"),
+    "mse": _regression("mse"),
+    "mae": _regression("mae"),
+}
 
 
 def regression_scores(targets: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """R², mean squared and mean absolute error; the loss is the squared error."""
+    """R², mean squared and mean absolute error."""
     error = float(np.square(targets - predicted).mean())
     spread = float(targets.var())
     return {
-        "loss": error,
         "r2": 1.0 - error / spread if spread > 0 else float("nan"),
         "mse": error,
         "mae": float(np.abs(targets - predicted).mean()),
