@@ -471,7 +471,7 @@ def test_padding_that_changes_something_is_found(
 
 def answer_for_another_backend(folder: Path) -> None:
     """Runs there: builds every family on the given weights and writes its logits."""
-    answers = {}
+    answers, losses = {}, {}
     for case in FAMILY_CASES:
         given = dict(np.load(folder / f"{case}.npz"))
         model = case.build()
@@ -484,7 +484,23 @@ def answer_for_another_backend(folder: Path) -> None:
             answers[f"{case}.eager"] = logits_of(model, inputs)
             loaded = keras.models.load_model(folder / f"{case}.keras")
             answers[f"{case}.keras"] = logits_of(loaded, inputs)
+        if BACKEND == "torch":  # eager: four steps of any network take no time
+            losses[str(case)] = losses_of_four_steps(model, inputs)
+    if losses:
+        np.savez(folder / "losses.npz", **losses)
     np.savez(folder / "answers.npz", **answers)
+
+
+def losses_of_four_steps(model: keras.Model, inputs: Any) -> list[float]:
+    """Training losses of small steps on the same eight examples."""
+    model.compile(
+        keras.optimizers.SGD(1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    )
+    history = model.fit(
+        inputs, labels_for(), batch_size=8, epochs=4, shuffle=False, verbose=0
+    )
+    return history.history["loss"]
 
 
 @pytest.mark.slow
@@ -524,3 +540,9 @@ test_models.answer_for_another_backend(Path({str(tmp_path)!r}))
     for name, answer in answers.items():
         logits = expected[name.split(".")[0]]
         np.testing.assert_allclose(answer, logits, atol=1e-4, rtol=0, err_msg=name)
+    if backend == "torch":
+        fitted = dict(np.load(tmp_path / "losses.npz"))
+        assert set(fitted) == set(expected)
+        for name, losses in fitted.items():
+            assert np.isfinite(losses).all(), name
+            assert np.unique(losses).size == len(losses), name  # weights moved

@@ -11,8 +11,10 @@ import sys
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
 
 import kzoo
+from kzoo.datasets import dataset
 from kzoo.training import (
     Interrupted,
     NonFiniteLossError,
@@ -148,6 +150,20 @@ def test_without_the_dropout_seeds_the_end_differs(tmp_path, undisturbed, monkey
     monkeypatch.setattr(snapshots, "_variables", without_seeds)
     with pytest.raises(MemoryError):
         train(tmp_path / "run", callbacks=[Crash(1, 6)])
+    assert ending(train(tmp_path / "run"))[2] != undisturbed[2]
+
+
+def test_without_the_pass_in_the_orders_seed_the_end_differs(
+    tmp_path, undisturbed, monkeypatch
+):
+    with pytest.raises(MemoryError):
+        train(tmp_path / "run", callbacks=[Crash(1, 6)])
+    whole = dataset.philox
+
+    def of_the_first_pass(seed, purpose, position):
+        return whole(seed, purpose, 0 if purpose == "order" else position)
+
+    monkeypatch.setattr(dataset, "philox", of_the_first_pass)
     assert ending(train(tmp_path / "run"))[2] != undisturbed[2]
 
 
@@ -397,7 +413,7 @@ def test_a_full_disk_is_one_error_and_older_snapshots_stay(tmp_path, monkeypatch
         written.append(path)
         if len(written) > 4:  # in the middle of the second snapshot
             raise OSError(code, os.strerror(code))
-        plain(path, content)
+        return plain(path, content)
 
     monkeypatch.setattr(snapshots, "_write_synced", full)
     with pytest.raises(SnapshotError, match=os.strerror(code)):
@@ -405,6 +421,20 @@ def test_a_full_disk_is_one_error_and_older_snapshots_stay(tmp_path, monkeypatch
     (kept,) = snapshots.listed(tmp_path / "run" / "snapshots")
     assert snapshots.read(kept).step == 4
     assert not list((tmp_path / "run" / "snapshots").glob(".writing-*"))
+
+
+def test_a_disk_that_fills_up_under_the_arrays_is_an_oserror(tmp_path, monkeypatch):
+    snapshots.write(tmp_path, some_state(1))
+
+    def full(arrays, path):
+        path.write_bytes(b"half")
+        raise safetensors.SafetensorError("I/O error: No space left on device")
+
+    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    with pytest.raises(OSError, match="No space left"):
+        snapshots.write(tmp_path, some_state(2))
+    assert [path.name[:13] for path in tmp_path.iterdir()] == ["step-00000001"]
+    assert snapshots.newest(tmp_path, "f").step == 1
 
 
 @pytest.mark.parametrize("epoch, batch, first", [(0, 3, 4), (1, 2, 13)])

@@ -26,6 +26,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import safetensors
 import safetensors.numpy
 from keras.src.random.seed_generator import global_seed_generator
 
@@ -276,26 +277,15 @@ def write(folder: Path, state: State, prefix: str = "step") -> Path:
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        contents = {
-            ARRAYS: safetensors.numpy.save(
-                {k: np.asarray(v, order="C") for k, v in sorted(state.arrays.items())}
-            ),
-            FACTS: json.dumps(dict(state.facts)).encode(),
-        }
-        manifest = {
-            "step": state.step,
-            "fingerprint": state.fingerprint,
-            "files": {
-                name: {"sha256": _sha256(content), "bytes": len(content)}
-                for name, content in contents.items()
-            },
-        }
-        contents[MANIFEST] = json.dumps(manifest, indent=2).encode()
-        for name, content in contents.items():
-            _write_synced(aside / name, content)
+        files = {}
+        for name, content in ((ARRAYS, state.arrays), (FACTS, dict(state.facts))):
+            files[name] = _write_synced(aside / name, content)
+        manifest = _write_synced(
+            aside / MANIFEST,
+            {"step": state.step, "fingerprint": state.fingerprint, "files": files},
+        )
         _sync(aside)
-        mark = _sha256(contents[MANIFEST])[:16]
-        final = folder / f"{prefix}-{state.step:08d}-{mark}"
+        final = folder / f"{prefix}-{state.step:08d}-{manifest['sha256'][:16]}"
         if final.exists():  # the same state, written before
             return final
         aside.rename(final)
@@ -376,11 +366,24 @@ def _sha256(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _write_synced(path: Path, content: bytes) -> None:
-    with open(path, "wb") as file:
-        file.write(content)
-        file.flush()
+def _write_synced(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
+    """Writes arrays or plain JSON, by the file's name; its sha256 and size in bytes.
+
+    Arrays go to the file as they lie in memory, and the hash is of what arrived there:
+    each copy of a large model would cost the training that goes on meanwhile.
+    """
+    if path.suffix == ".json":
+        path.write_text(json.dumps(content), encoding="utf-8")
+    else:
+        ordered = {k: np.asarray(v, order="C") for k, v in sorted(content.items())}
+        try:
+            safetensors.numpy.save_file(ordered, path)
+        except safetensors.SafetensorError as error:  # such as a full disk
+            raise OSError(str(error)) from error
+    with open(path, "rb") as file:
         os.fsync(file.fileno())
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    return {"sha256": digest, "bytes": path.stat().st_size}
 
 
 def _sync(folder: Path) -> None:
