@@ -41,7 +41,7 @@ RECIPES = {
             weight_decay=0.05,
             warmup_steps=40,
             epochs=60,
-            augmentation=("shift",),
+            augmentation=("rotation:10", "zoom:0.1", "shift"),
             ema=0.99,
         ),
     ),
