@@ -11,13 +11,13 @@ from safetensors.numpy import save_file
 
 import kzoo
 from kzoo.weights import weights_by_path
+from kzoo.weights.checkpoints import WeightsUnavailableError
 from kzoo.weights.convert import from_source, to_source, with_channels
 from kzoo.weights.files import read_state_dict, write_state_dict
 from kzoo.weights.names import SOURCES
 from kzoo.weights.names.table import Buffer, Rule, Table
 from kzoo.weights.places import filled
 from kzoo.weights.pretrained import (
-    WeightsUnavailableError,
     convert,
     convert_to_folder,
     guessed_source,

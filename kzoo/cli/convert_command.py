@@ -14,9 +14,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
     parser.add_argument(
         "weights",
-        metavar="FILE",
-        help="a state dict in .safetensors, .pth or .weights.h5, or timm/NAME.TAG on "
-        "the hub; with --to, a model or run folder",
+        metavar="CHECKPOINT",
+        help="a state dict in .safetensors, .pth or .weights.h5, a folder that has "
+        "one, or a name on the hub; with --to, a model or run folder",
     )
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
@@ -26,7 +26,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="ZOO",
         help=f"whose names the file has: {', '.join(SOURCES)} (by default the nearest)",
     )
-    way.add_argument("--to", metavar="ZOO", help="write FILE's model by its names")
+    way.add_argument("--to", metavar="ZOO", help="write the model by its names")
     parser.add_argument("--name", help="kzoo's model, such as resnet50")
     parser.add_argument(
         "--set",
@@ -39,7 +39,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--out",
         required=True,
         metavar="OUT",
-        help="the model folder; with --to, a .safetensors or .pth file",
+        help="the model folder; with --to, a .safetensors or .pth file, or with "
+        "--to transformers a folder",
     )
     add_backend(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
@@ -71,12 +72,14 @@ def _run_back(parsed: argparse.Namespace) -> int:
     if parsed.set or parsed.name:
         raise ValueError("--to takes a model as it is: --name and --set go with --from")
     choose(parsed.backend)
-    from kzoo.weights import load
-    from kzoo.weights.convert import to_source
-    from kzoo.weights.files import write_state_dict
+    from kzoo.weights import PREPROCESSING, load, load_preprocessing, model_folder
+    from kzoo.weights.checkpoints import write_checkpoint
 
     model = load(parsed.weights)
-    write_state_dict(to_source(model, parsed.to), parsed.out)
+    classes: tuple[str, ...] = ()
+    if (model_folder(parsed.weights) / PREPROCESSING).exists():
+        classes = load_preprocessing(parsed.weights).classes
+    write_checkpoint(model, parsed.to, parsed.out, classes)
     _report(parsed, {"model": model.name, "changes": []})
     return 0
 

@@ -55,6 +55,19 @@ class LearnedPositions(keras.layers.Layer):
                 f"sequence_length={self.length}"
             )
 
+    def resampled(self, table: np.ndarray) -> np.ndarray:
+        """The first rows of a longer table.
+
+        Raises:
+            ValueError: a shorter one: nobody has learned the rest.
+        """
+        if len(table) < self.rows:
+            raise ValueError(
+                f"positions were learned for {len(table)} steps, not for {self.rows}: "
+                f"sequence_length is {self.length - self.rows + len(table)} at most"
+            )
+        return table[: self.rows]
+
     def compute_output_shape(self, input_shape: Any) -> Any:
         # Else JAX and PyTorch try the call on 83 steps, which may be too many.
         return input_shape

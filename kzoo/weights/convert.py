@@ -64,12 +64,13 @@ def from_source(arrays: Arrays, name: str, source: str, **values: Any) -> Conver
     table = find_table(name, source)
     model = build_model(name, **{**table.hparams, **values})
     targets = places(model, source)
-    found = _current(arrays, table)
+    found = _current(arrays, table, identity(model).hparams)
     changes: list[str] = []
     _drop_copies(found, table)
     _leave_aside(found, targets, table, changes)
     _drop_buffers(found, model, source)
     fresh = _adapt_head(found, targets, table, changes)
+    fresh |= _may_lack(found, targets, table, changes)
     _adapt_channels(found, targets, model, table, changes)
     _adapt_tables(found, targets, model, changes)
     _check(found, {path: p for path, p in targets.items() if path not in fresh}, model)
@@ -93,6 +94,8 @@ def _preprocessing(table: Table, model: keras.Model) -> Preprocessing:
         changes["image_size"] = tuple(size) if isinstance(size, list) else (size, size)
     for part in ("input_mean", "input_scale"):
         colours = getattr(table.preprocessing, part)
+        if colours is None:  # of tokens
+            continue
         channels = values.get("channels", len(colours))
         if channels == 1:
             changes[part] = (sum(colours) / len(colours),)
@@ -122,12 +125,13 @@ def to_source(model: keras.Model, source: str) -> dict[str, np.ndarray]:
     return {**arrays, **copies, **buffers(model, source)}
 
 
-def _current(arrays: Arrays, table: Table) -> dict[str, np.ndarray]:
+def _current(
+    arrays: Arrays, table: Table, values: Mapping[str, Any]
+) -> dict[str, np.ndarray]:
     """The arrays by the names that the source gives them today; no counters."""
     found = {}
-    for name, array in arrays.items():
-        for old, new in table.renamed:
-            name = re.sub(old, new, name)
+    for given, array in arrays.items():
+        name = table.written(table.today(given), values)
         if not COUNTERS.fullmatch(name):
             found[name] = np.asarray(array)
     return found
@@ -171,15 +175,54 @@ def _adapt_head(
     changes: list[str],
 ) -> set[str]:
     """Drops a head of another size; the paths of the head that stays as drawn."""
-    head = {path: place for path, place in targets.items() if path.startswith("logits")}
-    if not head:  # pooled features
-        modules = {r.source for r in table.rules if r.layer.startswith("logits")}
+    if not any(path.startswith("logits") for path in targets):  # features come out
+        modules = {r.source for r in table.rules if _of_head(r.layer, r.source, table)}
         for name in [name for name in found if name.rpartition(".")[0] in modules]:
             changes.append(f"{name} {found.pop(name).shape} is left aside: no head")
         return set()
+    head = {
+        path: place
+        for path, place in targets.items()
+        if _of_head(path, place.name, table)
+    }
+    if table.base and head and not any(p.name in found for p in head.values()):
+        changes += [f"{p.name} {p.shape} is a fresh head" for p in head.values()]
+        return set(head)
     axis = 0 if table.framework == "torch" else -1
-    sizes = set()
-    for place in head.values():
+    fresh = _resized(found, head, axis)
+    for path, place in head.items():
+        if path not in fresh:
+            continue
+        array = found.pop(place.name)
+        changes.append(
+            f"{place.name} {array.shape} is left aside: a fresh head {place.shape}"
+        )
+    return fresh
+
+
+def _may_lack(
+    found: Arrays, targets: Mapping[str, Place], table: Table, changes: list[str]
+) -> set[str]:
+    """The paths of what the file lacks and may lack."""
+    fresh = set()
+    for path, place in targets.items():
+        optional = any(re.match(pattern, place.name) for pattern in table.optional)
+        if optional and place.name not in found:
+            changes.append(f"{place.name} is missing: {place.shape} is as it was drawn")
+            fresh.add(path)
+    return fresh
+
+
+def _of_head(path: str, name: str, table: Table) -> bool:
+    """Whether kzoo's layer, or what the source calls it, belongs to the head."""
+    outside = table.base and not name.startswith(f"{table.base}.")
+    return bool(outside) or path.startswith("logits")
+
+
+def _resized(found: Arrays, head: Mapping[str, Place], axis: int) -> set[str]:
+    """Weights of the layers that differ in the number of classes, and in that alone."""
+    sizes: dict[str, set[tuple[int, int]]] = {}
+    for path, place in head.items():
         array = found.get(place.name)
         if array is None or not array.ndim:
             return set()
@@ -187,15 +230,12 @@ def _adapt_head(
         resized[axis] = array.shape[axis]
         if tuple(resized) != array.shape:
             return set()
-        sizes.add((array.shape[axis], place.shape[axis]))
-    if len(sizes) > 1 or len(set(sizes.pop())) == 1:
-        return set()  # of the same size; or not even of one, and refused
-    for place in head.values():
-        array = found.pop(place.name)
-        changes.append(
-            f"{place.name} {array.shape} is left aside: a fresh head {place.shape}"
-        )
-    return set(head)
+        pair = (array.shape[axis], place.shape[axis])
+        sizes.setdefault(path.rpartition("/")[0], set()).add(pair)
+    if any(len(pairs) > 1 for pairs in sizes.values()):
+        return set()  # not even of one size, and refused
+    others = {layer for layer, [(theirs, ours)] in sizes.items() if theirs != ours}
+    return {path for path in head if path.rpartition("/")[0] in others}
 
 
 def _adapt_channels(
@@ -254,9 +294,9 @@ def _adapt_tables(
         theirs = dataclasses.replace(
             place, split=(rows, width), shape=table.shape, whole=table.shape
         )
-        if table.shape != tuple(
-            rows if size == place.split[0] else size for size in place.whole
-        ):
+        expected = list(place.whole)
+        expected[expected.index(place.split[0])] = rows
+        if table.shape != tuple(expected):
             continue  # not even of one width, and refused
         ours = layer.resampled(theirs.from_source(table, (rows, width)))
         found[place.name] = np.zeros(place.whole, table.dtype)

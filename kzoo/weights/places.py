@@ -110,6 +110,7 @@ def places(model: keras.Model, source: str) -> dict[str, Place]:
             rule, name, norm = _named(weight.path, rules, indices)
             if norm:
                 biases[f"{norm}/moving_mean"] = f"{name}.bias"
+            name = table.written(name, known.hparams)
             if not _of_a_weight(rule):
                 name = f"{name}.{SUFFIXES[table.framework].get(kind, kind)}"
             if rule.part is not None:

@@ -1,7 +1,6 @@
 """Models on weights that others trained, from a file or from the hub."""
 
 import dataclasses
-import json
 import logging
 import os
 from collections.abc import Mapping
@@ -11,19 +10,16 @@ from typing import Any
 import keras
 import numpy as np
 
+from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing, imagenet
 from kzoo.registry import find_family
 from kzoo.weights import save
+from kzoo.weights.checkpoints import find_checkpoint
 from kzoo.weights.convert import Converted, from_source
-from kzoo.weights.files import READERS, read_state_dict
 from kzoo.weights.names import SOURCES
 from kzoo.weights.places import find_table
 
 logger = logging.getLogger(__name__)
-
-
-class WeightsUnavailableError(OSError):
-    """Weights that could not be fetched: why, and what to run instead."""
 
 
 def load_pretrained(name: str, weights: str, /, **values: Any) -> keras.Model:
@@ -34,13 +30,14 @@ def load_pretrained(name: str, weights: str, /, **values: Any) -> keras.Model:
 
     Args:
         name: one of ``kzoo.list_models()``.
-        weights: ``timm/NAME.TAG`` on the Hugging Face hub, or a file in .safetensors,
-            .pth or .weights.h5.
-        **values: hyper-parameters to change from the variant's.
+        weights: a name on the Hugging Face hub, such as ``timm/NAME.TAG``; a file in
+            .safetensors, .pth or .weights.h5; or a folder that has one. A config.json
+            of transformers beside it says the sizes.
+        **values: hyper-parameters to change from the variant's, or the checkpoint's.
 
     Raises:
         ValueError: the weights do not fit: what both sides have.
-        FileNotFoundError: there is no such file.
+        FileNotFoundError: there is no such file, or none in the folder.
         WeightsUnavailableError: no network, or nothing of this name on the hub.
 
     Example:
@@ -68,16 +65,24 @@ def convert(
         source: whose names the file has, such as timm; by default those that fit best.
         **values: hyper-parameters to change from the variant's.
     """
-    file, facts = _located(str(weights))
+    checkpoint = find_checkpoint(str(weights))
     if str(weights).startswith("timm/"):
         source = source or "timm"
+    if "model_type" in checkpoint.config:
+        source = source or "transformers"
     find_family(name)
-    arrays = read_state_dict(file)
+    arrays = checkpoint.arrays()
     source = source or guessed_source(name, arrays)
+    configuration = find_table(name, source).configuration
+    if configuration is not None and "model_type" in checkpoint.config:
+        values = {**configuration.hparams(checkpoint.config), **values}
     found = from_source(arrays, name, source, **values)
     for change in found.changes:
         logger.info("%s: %s", name, change)
-    preprocessing = preprocessing_of(facts) or found.preprocessing
+    preprocessing = preprocessing_of(checkpoint.config) or found.preprocessing
+    classes = classes_of(checkpoint.config)
+    if len(classes) == identity(found.model).hparams.get("num_classes"):
+        preprocessing = dataclasses.replace(preprocessing, classes=classes)
     return dataclasses.replace(found, preprocessing=preprocessing)
 
 
@@ -120,36 +125,14 @@ def guessed_source(name: str, arrays: Mapping[str, np.ndarray]) -> str:
     return best
 
 
-def _located(weights: str) -> tuple[Path, Mapping[str, Any]]:
-    """The file, and what the hub says of it."""
-    file = Path(weights)
-    if file.exists() or weights.endswith(READERS) or weights.count("/") != 1:
-        return file, {}
-    return _fetched(weights)
-
-
-def _fetched(repository: str) -> tuple[Path, Mapping[str, Any]]:
-    """The weights and their configuration, from the hub or from its cache here."""
-    try:
-        from huggingface_hub import hf_hub_download
-        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-    except ImportError:
-        raise WeightsUnavailableError(
-            f"{repository} is on the Hugging Face hub: pip install huggingface_hub"
-        ) from None
-    try:
-        file = hf_hub_download(repository, "model.safetensors")
-        config = hf_hub_download(repository, "config.json")
-    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise WeightsUnavailableError(
-            f"{repository} could not be fetched ({type(error).__name__}: {reason}). "
-            f"Where there is a network, run: hf download {repository} "
-            "model.safetensors config.json --local-dir weights; then give "
-            "weights/model.safetensors"
-        ) from None
-    facts: dict[str, Any] = json.loads(Path(config).read_text(encoding="utf-8"))
-    return Path(file), facts
+def classes_of(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The classes' names in a config.json of transformers, if it gives some."""
+    names = config.get("id2label")
+    if not isinstance(names, dict) or not all(
+        str(i) in names for i in range(len(names))
+    ):
+        return ()
+    return tuple(str(names[str(i)]) for i in range(len(names)))
 
 
 def preprocessing_of(facts: Mapping[str, Any]) -> Preprocessing | None:

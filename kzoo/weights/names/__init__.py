@@ -22,6 +22,7 @@ from collections.abc import Mapping
 
 from kzoo.weights.names import (
     alexnet,
+    bert,
     densenet,
     efficientnet,
     inception,
@@ -37,12 +38,15 @@ __all__ = ["SOURCES", "Rule", "Table"]
 
 SOURCES: Mapping[str, Mapping[str, Table]] = {
     "alexnet": alexnet.SOURCES,
+    "bert": bert.SOURCES,
     "densenet": densenet.SOURCES,
+    "distilbert": bert.DISTILBERT_SOURCES,
     "efficientnet": efficientnet.SOURCES,
     "googlenet": inception.GOOGLENET_SOURCES,
     "inception_v3": inception.INCEPTION_V3_SOURCES,
     "mobilenet": mobilenet.SOURCES,
     "resnet": resnet.SOURCES,
+    "roberta": bert.ROBERTA_SOURCES,
     "shufflenet_v2": shufflenet_v2.SOURCES,
     "squeezenet": squeezenet.SOURCES,
     "vgg": vgg.SOURCES,

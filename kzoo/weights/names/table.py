@@ -1,5 +1,6 @@
 """The rules that a table of names is made of."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -55,16 +56,64 @@ class Buffer:
     value: Callable[[Any], np.ndarray]
 
 
+def _nothing(_: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """What the config.json of a source's checkpoints says of the network.
+
+    Attributes:
+        names: its key -> kzoo's hyper-parameter of the same value.
+        defaults: what the source takes where the file is silent.
+        fixed: what must stand there for kzoo to have the network; the rest is refused.
+        read: all entries -> further hyper-parameters, such as the head's.
+        write: all hyper-parameters -> further entries.
+    """
+
+    names: Mapping[str, str]
+    defaults: Mapping[str, Any]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    read: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _nothing
+    write: Callable[[Mapping[str, Any]], Mapping[str, Any]] = _nothing
+
+    def hparams(self, entries: Mapping[str, Any]) -> dict[str, Any]:
+        """What a checkpoint says, as hyper-parameters of kzoo.
+
+        Raises:
+            ValueError: another network than kzoo's; says which entry.
+        """
+        for key, ours in self.fixed.items():
+            if entries.get(key, ours) != ours:
+                raise ValueError(
+                    f"config.json says {key}={entries[key]!r}; kzoo has {ours!r} alone"
+                )
+        known = {**self.defaults, **entries}
+        same = {ours: known[key] for key, ours in self.names.items() if key in known}
+        return {**same, **self.read(known)}
+
+    def entries(self, hparams: Mapping[str, Any]) -> dict[str, Any]:
+        """The other way: what config.json says of a model of kzoo's."""
+        same = {key: hparams[ours] for key, ours in self.names.items()}
+        return {**self.fixed, **same, **self.write(hparams)}
+
+
 @dataclass(frozen=True)
 class Table:
     """How one source writes one family.
 
     Attributes:
         rules: the first that fits a layer names it.
+        base: the module that holds all but the head; the weights of a model without
+            one stand at the top.
+        configuration: how its config.json says the sizes.
         framework: torch or keras: how a layer's weights are called and laid out.
         hparams: what the source's network has other than kzoo's variant.
         aside: regular expressions of the source's tensors that kzoo's model may lack,
             such as auxiliary heads; told, not refused.
+        optional: regular expressions of tensors that a file may lack; kzoo's weights
+            stay as they were drawn, which is told.
         copies: the source's second name of a tensor -> the first, as of tied weights.
         buffers: what its state dict holds beside weights.
         renamed: pairs for ``re.sub`` that bring older spellings of the source's names
@@ -74,13 +123,28 @@ class Table:
     """
 
     rules: tuple[Rule, ...]
+    base: str = ""
+    configuration: Configuration | None = None
     framework: str = "torch"
     hparams: Mapping[str, Any] = field(default_factory=dict)
     aside: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
     copies: Mapping[str, str] = field(default_factory=dict)
     buffers: tuple[Buffer, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
     preprocessing: Preprocessing = field(default_factory=imagenet)
+
+    def today(self, name: str) -> str:
+        """A tensor's name without its older spellings."""
+        for old, new in self.renamed:
+            name = re.sub(old, new, name)
+        return name
+
+    def written(self, name: str, hparams: Mapping[str, Any]) -> str:
+        """A tensor's name in the state dict of a model with or without a head."""
+        if self.base and hparams.get("num_classes") == 0:
+            return name.removeprefix(f"{self.base}.")
+        return name
 
 
 # Of the networks that keras.applications has from Caffe: blue, green, red from 0 to

@@ -1,0 +1,157 @@
+"""Checkpoints of other zoos: files, folders with a config.json, names on the hub."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+from safetensors.numpy import save_file
+
+from kzoo.hparams import identity
+from kzoo.weights import read_json, write_json
+from kzoo.weights.convert import to_source
+from kzoo.weights.files import READERS, read_state_dict, write_state_dict
+from kzoo.weights.places import find_table
+
+CONFIG = "config.json"
+WEIGHTS = "model.safetensors"
+# What a folder of transformers may hold its weights in; the first that is there.
+IN_FOLDERS = (
+    WEIGHTS,
+    f"{WEIGHTS}.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+)
+
+
+class WeightsUnavailableError(OSError):
+    """Weights that could not be fetched: why, and what to run instead."""
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """Weights that lie here now.
+
+    Attributes:
+        files: state dicts, of which each has a part.
+        config: what config.json says; empty where there is none.
+    """
+
+    files: tuple[Path, ...]
+    config: Mapping[str, Any]
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The state dict.
+
+        Raises:
+            FileNotFoundError: a file is missing.
+            ValueError: a file is damaged, or of another kind.
+        """
+        arrays: dict[str, np.ndarray] = {}
+        for file in self.files:
+            arrays |= read_state_dict(file)
+        return arrays
+
+
+def find_checkpoint(weights: str) -> Checkpoint:
+    """A file, a folder, or a repository on the Hugging Face hub.
+
+    Raises:
+        FileNotFoundError: a folder without weights.
+        WeightsUnavailableError: nothing of this name on the hub, or no network.
+    """
+    path = Path(weights)
+    if path.is_dir():
+        return _in_folder(path)
+    if path.exists() or weights.endswith(READERS) or weights.count("/") != 1:
+        config = path.with_name(CONFIG)
+        return Checkpoint((path,), read_json(config) if config.is_file() else {})
+    return _fetched(weights)
+
+
+def _in_folder(folder: Path) -> Checkpoint:
+    found = next((name for name in IN_FOLDERS if (folder / name).is_file()), None)
+    if found is None:
+        raise FileNotFoundError(
+            f"{folder} holds none of {', '.join(IN_FOLDERS)}: no checkpoint"
+        )
+    config = folder / CONFIG
+    return Checkpoint(
+        _parts(folder / found), read_json(config) if config.is_file() else {}
+    )
+
+
+def _parts(file: Path) -> tuple[Path, ...]:
+    """The file itself, or those that it lists."""
+    if file.suffix != ".json":
+        return (file,)
+    names = sorted(set(read_json(file).get("weight_map", {}).values()))
+    if any(Path(name).name != name for name in names):
+        raise ValueError(f"{file} names files outside its folder")
+    return tuple(file.with_name(name) for name in names)
+
+
+def _fetched(repository: str) -> Checkpoint:
+    """The weights and their configuration, from the hub or from its cache here."""
+    try:
+        from huggingface_hub import hf_hub_download
+        from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    except ImportError:
+        raise WeightsUnavailableError(
+            f"{repository} is on the Hugging Face hub: pip install huggingface_hub"
+        ) from None
+    try:
+        file = hf_hub_download(repository, WEIGHTS)
+        config = hf_hub_download(repository, CONFIG)
+    except (OSError, HfHubHTTPError, LocalEntryNotFoundError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise WeightsUnavailableError(
+            f"{repository} could not be fetched ({type(error).__name__}: {reason}). "
+            f"Where there is a network, run: hf download {repository} "
+            "model.safetensors config.json --local-dir weights; then give "
+            "weights/model.safetensors"
+        ) from None
+    return Checkpoint((Path(file),), json.loads(Path(config).read_text("utf-8")))
+
+
+def write_checkpoint(
+    model: keras.Model,
+    source: str,
+    path: str | os.PathLike[str],
+    classes: tuple[str, ...] = (),
+) -> Path:
+    """Writes a file of weights, or a folder with a config.json that says the sizes.
+
+    Args:
+        model: a model of kzoo's.
+        source: whose names they get, such as transformers.
+        path: a file in .safetensors or .pth; or a folder, which must be empty or not
+            there yet, where the source has such.
+        classes: names of the classes.
+
+    Raises:
+        ValueError: a path of another kind; a folder that holds something; a model that
+            the source does not know.
+    """
+    target = Path(path)
+    known = identity(model)
+    table = find_table(known.name, source)
+    if table.configuration is None or target.suffix in READERS:
+        return write_state_dict(to_source(model, source), target)
+    if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        raise ValueError(f"{target} is there already and not empty; not overwritten")
+    entries = table.configuration.entries(known.hparams)
+    num_classes = known.hparams.get("num_classes", 0)
+    if num_classes:
+        names = classes or [f"LABEL_{i}" for i in range(num_classes)]
+        entries["id2label"] = {str(i): name for i, name in enumerate(names)}
+        entries["label2id"] = {name: i for i, name in enumerate(names)}
+    arrays = to_source(model, source)
+    target.mkdir(parents=True, exist_ok=True)
+    save_file(arrays, target / WEIGHTS, metadata={"format": "pt"})  # who wrote it
+    write_json(target / CONFIG, entries)
+    return target
