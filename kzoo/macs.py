@@ -16,6 +16,7 @@ from keras.src.backend.common import global_state
 from kzoo.hparams import identity
 from kzoo.layers.attention import Attention
 from kzoo.layers.positions import CountedPositions, LearnedPositions
+from kzoo.layers.recurrent import AttentionLSTM
 from kzoo.layers.sequence import AttentionPooling
 
 # Where a model leaves its input open, it is counted at this size.
@@ -138,6 +139,22 @@ def _of_attention_pooling(layer: Any, inputs: Any, output: Any) -> int:
     return time * (features * features + features + features)
 
 
+def _of_attention_lstm(layer: Any, inputs: Any, output: Any) -> int:
+    _, steps, _ = inputs[0].shape
+    _, places, width = inputs[1].shape
+    units = layer.units
+    step = sum(math.prod(k.shape) for k in (layer.cell.kernel, layer.answer.kernel))
+    step += units * 4 * units + places * (units + width)  # scores, the weighted sum
+    if layer.attention == "bahdanau":
+        step += units * units
+    return places * width * units + steps * step
+
+
+def _of_tied_embedding(layer: Any, inputs: Any, output: Any) -> int:
+    looks_up = len(output) > len(inputs[0].shape)
+    return 0 if looks_up else _of_dense(layer, inputs, output)
+
+
 def _of_nothing(layer: Any, inputs: Any, output: Any) -> int:
     return 0
 
@@ -152,8 +169,10 @@ _RULES: dict[type, Callable[[Any, Any, Any], int]] = {
     keras.layers.GRU: _of_recurrent,
     keras.layers.Bidirectional: _of_bidirectional,
     keras.layers.Embedding: _of_nothing,
+    keras.layers.ReversibleEmbedding: _of_tied_embedding,
     LearnedPositions: _of_nothing,
     CountedPositions: _of_nothing,
     Attention: _of_attention,
+    AttentionLSTM: _of_attention_lstm,
     AttentionPooling: _of_attention_pooling,
 }

@@ -22,13 +22,19 @@ import kzoo
 from kzoo import hparams, registry
 from kzoo.layers.sequence import MaskedLayer
 from kzoo.models import recurrent
-from kzoo.models.family import Family, ImageHParams, SequenceHParams, TokenHParams
+from kzoo.models.family import (
+    DecoderHParams,
+    Family,
+    ImageHParams,
+    SequenceHParams,
+    TokenHParams,
+)
 
 ROOT = Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
 
 # What all keys share moves every score of a row alike, and softmax does not see it.
-NO_GRADIENT = re.compile(r"block_\d+_key/bias")
+NO_GRADIENT = re.compile(r"(stage_\d+_)?block_\d+_(memory_)?key/bias")
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,16 @@ class Case:
 
     def __str__(self) -> str:
         return f"{self.family.name}-{self.form}"
+
+    @property
+    def decodes(self) -> bool:
+        """Whether its logits are a vocabulary's, a row a step, instead of classes."""
+        return isinstance(self.family.smallest, DecoderHParams)
+
+    @property
+    def classes(self) -> int:
+        smallest = self.family.smallest
+        return smallest.vocab_size if isinstance(smallest, DecoderHParams) else 3
 
     def build(self, **values: Any) -> keras.Model:
         """Built as users build it."""
@@ -82,16 +98,22 @@ each_case = pytest.mark.parametrize("case", [c for c in CASES if here(c)], ids=s
 # Where the form of the input makes little difference.
 FAMILY_CASES = [case for case in CASES if case.form in ("smallest", "masked_features")]
 HERE = [case for case in FAMILY_CASES if here(case)]
-each_family = pytest.mark.parametrize(
-    "case",
-    [
-        pytest.param(case, marks=pytest.mark.exhaustive)
-        if case.family.name in ZOO
-        else case
-        for case in HERE
-    ],
-    ids=str,
-)
+
+
+def each_of(cases: list[Case]) -> pytest.MarkDecorator:
+    exhaustive = pytest.mark.exhaustive
+    return pytest.mark.parametrize(
+        "case",
+        [
+            pytest.param(case, marks=exhaustive) if case.family.name in ZOO else case
+            for case in cases
+        ],
+        ids=str,
+    )
+
+
+each_family = each_of(HERE)
+each_headed_family = each_of([case for case in HERE if not case.decodes])
 SMALL = [case for case in HERE if case.family.name not in ZOO]
 MASKED_CASES = [
     case
@@ -122,8 +144,12 @@ def inputs_for(model: keras.Model, batch: int = 8, time: int = 6) -> Any:
     return drawn if isinstance(model.input, dict) else next(iter(drawn.values()))
 
 
-def labels_for(batch: int = 8) -> np.ndarray:
-    return np.arange(batch) % 3
+def labels_for(case: Case, inputs: Any) -> np.ndarray:
+    """A class an example; of a decoder, at each step the token after the one read."""
+    if not case.decodes:
+        return np.arange(8) % 3
+    read = inputs["decoder_tokens"] if isinstance(inputs, dict) else inputs
+    return (read + 1) % case.classes
 
 
 def numpy_of(tensor: Any) -> np.ndarray:
@@ -178,9 +204,10 @@ def gradients(model: keras.Model, inputs: Any, labels: Any) -> dict[str, Any]:
 def test_builds_with_float32_logits(case: Case) -> None:
     model = case.build()
     assert sum(weight.size for weight in weights_of(model).values()) < 100_000
-    assert model.output_shape == (None, 3)
+    steps = (6,) if case.decodes else ()
+    assert model.output_shape == (None, *(None for _ in steps), case.classes)
     logits = model(inputs_for(model), training=False)
-    assert tuple(logits.shape) == (8, 3)
+    assert tuple(logits.shape) == (8, *steps, case.classes)
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
     assert np.isfinite(numpy_of(logits)).all()
     # The input matters, however small a deep network's first answers are.
@@ -222,7 +249,7 @@ def test_same_seed_gives_same_weights(case: Case) -> None:
 
 
 @pytest.mark.contract
-@each_family
+@each_headed_family
 def test_head_has_the_asked_number_of_classes(case: Case) -> None:
     for num_classes in (1, 4):
         model = case.build(num_classes=num_classes)
@@ -239,15 +266,18 @@ def test_head_has_the_asked_number_of_classes(case: Case) -> None:
 @pytest.mark.contract
 @each_family
 def test_output_is_float32_under_mixed_bfloat16(case: Case) -> None:
-    for num_classes in (0, 3):
+    heads: tuple[dict[str, int], ...] = ({"num_classes": 0}, {"num_classes": 3})
+    for head in ({},) if case.decodes else heads:
         keras.config.set_dtype_policy("float32")
-        model = case.build(num_classes=num_classes)
+        model = case.build(**head)
         inputs = inputs_for(model)
         expected = logits_of(model, inputs)
         keras.config.set_dtype_policy("mixed_bfloat16")
-        mixed = case.build(num_classes=num_classes)
+        mixed = case.build(**head)
         halved = {layer.compute_dtype for layer in mixed.layers if layer.weights}
-        assert halved == {"bfloat16"} | ({"float32"} if num_classes else set())
+        precise = any(w.path.startswith("logits/") for w in mixed.weights)
+        assert precise == (head.get("num_classes") != 0) or case.decodes
+        assert halved == {"bfloat16"} | ({"float32"} if precise else set())
         for weight, other in zip(mixed.weights, model.weights, strict=True):
             weight.assign(other)
         outputs = mixed(inputs, training=False)
@@ -280,7 +310,8 @@ def test_large_inputs_give_finite_logits(case: Case) -> None:
 def test_every_weight_gets_a_gradient(case: Case) -> None:
     keras.utils.set_random_seed(0)
     model = case.build()
-    found = gradients(model, inputs_for(model), labels_for())
+    inputs = inputs_for(model)
+    found = gradients(model, inputs, labels_for(case, inputs))
     assert found
     without = [
         path
@@ -295,7 +326,8 @@ def test_every_weight_gets_a_gradient(case: Case) -> None:
 def test_overfits_eight_examples(case: Case) -> None:
     keras.utils.set_random_seed(0)
     model = case.build(dropout_rate=0.0)
-    inputs, labels = inputs_for(model), labels_for()
+    inputs = inputs_for(model)
+    labels = labels_for(case, inputs)
     model.compile(
         keras.optimizers.Adam(1e-2),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -305,7 +337,7 @@ def test_overfits_eight_examples(case: Case) -> None:
     steps = 400
     model.fit(
         keras.tree.map_structure(lambda x: np.concatenate([x] * steps), inputs),
-        np.tile(labels, steps),
+        np.concatenate([labels] * steps),
         batch_size=8,
         shuffle=False,
         verbose=0,
@@ -314,7 +346,7 @@ def test_overfits_eight_examples(case: Case) -> None:
     assert after["loss"] < before["loss"] / 5
     assert after["accuracy"] == 1.0
     predicted = model.predict(inputs, verbose=0)
-    np.testing.assert_array_equal(predicted.argmax(axis=1), labels)
+    np.testing.assert_array_equal(predicted.argmax(axis=-1), labels)
 
 
 # Storing

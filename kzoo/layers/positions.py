@@ -22,6 +22,8 @@ class Resampling(Protocol):
 class LearnedPositions(keras.layers.Layer):
     """Adds a learned vector for each position: (batch, time, dim) -> the same shape.
 
+    ``positions`` (batch, time) say where the steps stand; None = from 0 on.
+
     Args:
         length: rows of the table; longer sequences are a ``ValueError``.
     """
@@ -42,7 +44,9 @@ class LearnedPositions(keras.layers.Layer):
             name="table",
         )
 
-    def call(self, x: Any) -> Any:
+    def call(self, x: Any, positions: Any = None) -> Any:
+        if positions is not None:
+            return x + ops.take(self.table, positions, axis=0)
         self.check_length(x)
         return x + self.table[: ops.shape(x)[1]]
 
@@ -114,14 +118,19 @@ class CountedPositions(LearnedPositions):
 
 @keras.saving.register_keras_serializable("kzoo")
 class SinusoidalPositions(keras.layers.Layer):
-    """Adds sines and cosines of the position (Vaswani et al. 2017, sec. 3.5)."""
+    """Adds sines and cosines of the position (Vaswani et al. 2017, sec. 3.5).
 
-    def call(self, x: Any) -> Any:
+    ``positions`` (batch, time) say where the steps stand; None = from 0 on.
+    """
+
+    def call(self, x: Any, positions: Any = None) -> Any:
         dim = x.shape[-1]
-        position = ops.arange(ops.shape(x)[1], dtype="float32")[:, None]  # (time, 1)
+        if positions is None:
+            positions = ops.arange(ops.shape(x)[1])
+        position = ops.cast(positions, "float32")[..., None]  # ([batch,] time, 1)
         rates = np.exp(-math.log(1e4) * np.arange(0, dim, 2) / dim).astype("float32")
-        angles = ops.multiply(position, rates)  # (time, ceil(dim / 2))
+        angles = ops.multiply(position, rates)  # ([batch,] time, ceil(dim / 2))
         # Interleaved as in the paper: sine at even, cosine at odd channels.
         table = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
-        table = ops.reshape(table, (-1, 2 * len(rates)))[:, :dim]
+        table = ops.reshape(table, (*ops.shape(positions), 2 * len(rates)))[..., :dim]
         return x + ops.cast(table, x.dtype)

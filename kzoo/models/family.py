@@ -78,6 +78,43 @@ class SequenceHParams(TokenHParams):
     padding_mask: bool = hp(False, "take the mask as a second input, padding_mask")
 
 
+@dataclass(frozen=True, kw_only=True)
+class DecoderHParams(HParams):
+    """Tokens (batch, time) in, a logit for each token of the vocabulary at each step.
+
+    A decoder has ``initial_cache(batch, length)`` and ``decode_step(tokens, cache,
+    index)``, by which ``kzoo.generate`` writes on.
+    """
+
+    vocab_size: int = hp(256, "tokens", min=1, max=10_000_000)
+    sequence_length: int | None = hp(None, "longest sequence (none = any)", min=1)
+    end_token_id: int | None = hp(
+        None, "the token that ends a text (none = none)", min=0
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncoderDecoderHParams(DecoderHParams):
+    """``tokens`` (batch, time) and ``decoder_tokens`` (batch, steps) in.
+
+    Such a decoder has ``encode(tokens)`` too: the entries of the cache that hold what
+    was read. ``decoder_tokens`` are the start token and the text but its last token.
+    """
+
+    end_token_id: int | None = hp(2, "the token that ends a text (none = none)", min=0)
+    pad_token_id: int = hp(0, "the token that is padding", min=0)
+    start_token_id: int = hp(1, "the token that a text begins after", min=0)
+
+
+def check_heads(hidden_dim: int, num_heads: int) -> None:
+    """Raises a ``ValueError`` with the nearest width where the heads do not divide."""
+    if hidden_dim % num_heads:
+        raise ValueError(
+            f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}; the "
+            f"nearest is {max(1, round(hidden_dim / num_heads)) * num_heads}"
+        )
+
+
 def height_and_width(image_size: int | tuple[int, int] | None) -> tuple[Any, Any]:
     """The size as two numbers, or (None, None) where any goes."""
     if isinstance(image_size, tuple):
@@ -92,15 +129,6 @@ def check_image_size(hparams: ImageHParams, least: int, why: str) -> None:
         raise ValueError(
             f"images of {height}x{width} are too small: {why} need at least "
             f"{least}x{least}"
-        )
-
-
-def check_heads(hidden_dim: int, num_heads: int) -> None:
-    """Raises a ``ValueError`` with the nearest width where the heads do not divide."""
-    if hidden_dim % num_heads:
-        raise ValueError(
-            f"hidden_dim={hidden_dim} is not a multiple of num_heads={num_heads}; the "
-            f"nearest is {max(1, round(hidden_dim / num_heads)) * num_heads}"
         )
 
 
