@@ -14,6 +14,7 @@ import pytest
 import safetensors.numpy
 
 import kzoo
+import kzoo.distribution
 from kzoo.datasets import dataset
 from kzoo.training import (
     Interrupted,
@@ -117,7 +118,7 @@ def test_many_crashes_change_nothing(tmp_path, undisturbed):
 @pytest.mark.contract
 def test_a_pause_changes_nothing(tmp_path, undisturbed):
     planned = kzoo.training.plan("cnn", "digits", settings=SETTINGS)
-    config = fit_module.config_of(planned, "none")
+    config = fit_module.config_of(planned, kzoo.distribution.current())
     for until in (1, 2, 9):
         keras.utils.clear_session()
         with fit_module.seeded(planned.recipe.seed):

@@ -344,7 +344,7 @@ def test_bad_data_leave_nothing_behind(
         {"optimizer": "adm"},
         {"warmup_steps": 10**6},
         {"distribution": "mirrorred"},
-        {"distribution": "mirrored"},
+        {"distribution": "parameter_server"},
         {"augmentation": ("shift",)},
     ],
     ids=str,

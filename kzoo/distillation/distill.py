@@ -120,15 +120,18 @@ def distill(
     given = list(teacher) if isinstance(teacher, list | tuple) else [teacher]
     dataset, data = same_data(given, dataset, data)
     planned = plan(student, dataset, recipe=recipe, data=data, settings=settings)
+    where.check(planned.recipe.batch_size, planned.recipe.batch_norm)
     check_task(planned, chosen)
     kind = method.replace("+", "_")
     folder = Path(out or f"runs/{planned.name}_{planned.dataset.name}_{kind}")
     if planned.recipe.deterministic:
         distributions.enable_determinism()
     if chosen.generations > 1:
-        given = [earlier_generations(given, planned, chosen, folder)]
-    train_teacher = sources.trained_beside(folder, planned.dataset, planned.recipe.seed)
-    with where.scope():
+        given = [earlier_generations(given, planned, chosen, folder, distribution)]
+    train_teacher = sources.trained_beside(
+        folder, planned.dataset, planned.recipe.seed, distribution
+    )
+    with where.scope(planned.layout):
         found = [
             sources.find(one, train_teacher) for one in given if one != sources.SELF
         ]
@@ -137,7 +140,7 @@ def distill(
             "options": chosen.to_json(),
             "teachers": [one.to_json(planned.dataset) for one in found],
         }
-        config = config_of(planned, where.kind) | {"distillation": facts}
+        config = config_of(planned, where) | {"distillation": facts}
         if standing(folder, config, existing) == "finished":
             log.info("%s is finished already", folder)
         else:
@@ -148,7 +151,8 @@ def distill(
                     tell(found, planned)
                     fit_into(run, planned, made, kept=made.student, callbacks=callbacks)
     run = Run(folder)
-    if chosen.report and found and not (folder / REPORT).exists():
+    wanted = chosen.report and found and where.is_chief
+    if wanted and not (folder / REPORT).exists():
         compare(found[0].run or found[0].model, run, planned.dataset)
     return run
 
@@ -220,7 +224,11 @@ def check_task(planned: Plan, options: DistillOptions) -> None:
 
 
 def earlier_generations(
-    given: Sequence[Any], planned: Plan, options: DistillOptions, folder: Path
+    given: Sequence[Any],
+    planned: Plan,
+    options: DistillOptions,
+    folder: Path,
+    distribution: str,
 ) -> Run:
     """The last student before this one, each in ``{out}_generation_{i}``.
 
@@ -240,6 +248,7 @@ def earlier_generations(
             str(values.pop("method")),
             place,
             options=values,
+            distribution=distribution,
             **settings,
         )
     return open_run(teacher)

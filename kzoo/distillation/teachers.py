@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kzoo import index, weights
+from kzoo import distribution, index, weights
 from kzoo.datasets import Dataset
 from kzoo.hparams import Identity
 from kzoo.preprocessing import Preprocessing
@@ -61,7 +61,7 @@ def fingerprint_of(model: keras.Model) -> str:
     """sha256 of the model's weights, in their order."""
     digest = hashlib.sha256()
     for weight in model.weights:
-        digest.update(keras.ops.convert_to_numpy(weight.value).tobytes())
+        digest.update(distribution.current().value(weight).tobytes())
     return digest.hexdigest()
 
 
@@ -104,7 +104,9 @@ def find(teacher: Any, trained: Callable[[str], Run]) -> Found:
     )
 
 
-def trained_beside(out: Path, dataset: Dataset, seed: int) -> Callable[[str], Run]:
+def trained_beside(
+    out: Path, dataset: Dataset, seed: int, distribution: str
+) -> Callable[[str], Run]:
     """Trains a teacher by its own recipe into ``{out}_teacher``; a finished one stays.
 
     Raises:
@@ -114,7 +116,7 @@ def trained_beside(out: Path, dataset: Dataset, seed: int) -> Callable[[str], Ru
     def trained(name: str) -> Run:
         folder = out.with_name(f"{out.name}_teacher")
         log.info("the teacher is the %s of %s", name, folder)
-        return train(name, dataset, out=folder, seed=seed)
+        return train(name, dataset, out=folder, distribution=distribution, seed=seed)
 
     return trained
 

@@ -184,6 +184,7 @@ FAMILY = Family(
     smallest=CNNHParams(filters=(4, 8), num_convs=1, dense_units=8, num_classes=3),
     tasks=("image-classification", "regression"),
     paper="10.1109/5.726791",
+    layout={r"stage_\d+_block_\d+_conv/kernel": (None, None, None, "model")},
 )
 VARIANTS_1D = {"cnn_1d": CNN1DHParams()}
 FAMILY_1D = Family(

@@ -300,7 +300,8 @@ class Distiller(keras.Model):
 
     def _copied(self, teacher: str, name: str, weight: Any) -> Any:
         """A weight of the distiller's own with this value; it takes no gradient."""
-        value = ops.convert_to_numpy(weight.value)
+        # A copy is one array, where the weight itself is one of each replica.
+        value = ops.convert_to_numpy(ops.copy(weight.value))
         return self.add_weight(
             shape=value.shape,
             initializer=lambda shape, dtype: ops.convert_to_tensor(value, dtype=dtype),

@@ -1,7 +1,7 @@
 """What a family is, and the inputs and the head that families share."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import keras
@@ -22,6 +22,9 @@ class Family:
         paper: an arXiv number, a DOI or a citation; by variant where they differ.
         parts: names of the models that the family wraps, such as a teacher.
         name: the family's own name; the file's unless given.
+        layout: how its variables lie on many devices, for ``model_parallel``: an
+            expression that a variable's path matches -> ``"model"`` or None for each
+            dimension; see ``kzoo.distribution.layouts``. Empty = it cannot be cut.
     """
 
     build: Callable[..., keras.Model]
@@ -31,6 +34,7 @@ class Family:
     paper: str | Mapping[str, str]
     parts: tuple[str, ...] = ()
     name: str = ""
+    layout: Mapping[str, tuple[str | None, ...]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.name:

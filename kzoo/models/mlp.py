@@ -74,4 +74,5 @@ FAMILY = Family(
     smallest=MLPHParams(num_features=4, units=(8,), num_classes=3),
     tasks=("tabular-classification", "regression", "image-classification"),
     paper="10.1038/323533a0",
+    layout={r"block_\d+/kernel": (None, "model"), r"block_\d+/bias": ("model",)},
 )

@@ -74,6 +74,7 @@ def _family(name: str, cell: type[keras.layers.RNN], paper: str) -> Family:
         ),
         paper=paper,
         name=name,
+        layout={r"block_\d+/.*kernel": (None, "model")},
     )
 
 

@@ -128,4 +128,11 @@ FAMILY = Family(
     ),
     tasks=("text-classification", "sequence-classification", "regression"),
     paper="1706.03762",
+    # Each device has its heads and its part of the MLP (Shoeybi et al. 2019, sec. 3).
+    layout={
+        r"(embedding|projection)/(embeddings|kernel)": (None, "model"),
+        r".*_(query|key|value|mlp_in)/kernel": (None, "model"),
+        r".*_(query|key|value|mlp_in)/bias": ("model",),
+        r".*_(output|mlp_out)/kernel": ("model", None),
+    },
 )

@@ -13,6 +13,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kzoo import distribution
 from kzoo.datasets import Dataset
 from kzoo.tasks import Task
 from kzoo.training.evaluate import split_scores
@@ -55,15 +56,14 @@ class Validation(keras.callbacks.Callback):
         logs = logs if logs is not None else {}
         # In the units of the targets, as val_loss is.
         logs["loss"] *= (self.dataset.preprocessing.target_scale or 1.0) ** 2
-        with averaged(self.model):
+        with averaged(self.model), distribution.current().settled(self.kept):
             found = split_scores(self.kept, self.dataset, "validation")
             value = self._value(found)
             better = self.best_value is None or value > self.best_value
             if better:
                 self.best_value, self.best_epoch = value, epoch + 1
                 self.best_weights = [
-                    keras.ops.convert_to_numpy(weight.value).copy()
-                    for weight in self.kept.weights
+                    distribution.current().value(weight) for weight in self.kept.weights
                 ]
         names = ("loss", *self.task.metrics)
         logs.update({f"val_{name}": found[name] for name in names if name in found})

@@ -9,8 +9,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from kzoo import weights
+from kzoo import distribution, weights
 from kzoo.datasets import Dataset, load_dataset
+from kzoo.datasets.dataset import share
 from kzoo.tasks import get_task
 from kzoo.training.metrics import Answers, answers, class_scores, joined, scores
 from kzoo.training.run import Run, open_run
@@ -120,13 +121,16 @@ def split_answers(
     model: keras.Model, dataset: Dataset, split: str, batch_size: int = 256
 ) -> Answers:
     """What the model says of each example of a split, in order, each once."""
+    where = distribution.current()
     task, classes = get_task(dataset.spec.task), dataset.spec.classes
     raw = dataset.split(split).labels
+    replicas = where.num_replicas
+    size = -(-min(batch_size, len(raw)) // replicas) * replicas
     parts = []
-    for batch in dataset.eval_batches(split, min(batch_size, len(raw))):
+    for batch in dataset.eval_batches(split, size):
+        mine = share(batch, where.shard)["inputs"]
         real = batch["index"] >= 0
-        outputs = np.asarray(model.predict_on_batch(batch["inputs"]))[real]
-        outputs = dataset.preprocessing.predictions(outputs)
+        outputs = dataset.preprocessing.predictions(where.outputs(model, mine)[real])
         labels = raw[batch["index"][real]]
         if task.per_step:
             labels = np.where(batch["weights"] > 0, batch["labels"], -1)[real]

@@ -93,24 +93,30 @@ def train(
     where = distributions.resolve(distribution)
     planned = plan(model, dataset, recipe=recipe, data=data, settings=settings)
     folder = Path(out or f"runs/{planned.name}_{planned.dataset.name}")
-    config = config_of(planned, where.kind)
-    if standing(folder, config, existing) == "finished":
-        log.info("%s is finished already", folder)
-        return Run(folder)
+    config = config_of(planned, where)
     every(planned.recipe.snapshot_every)
-    if planned.recipe.deterministic:
-        distributions.enable_determinism()
-    with where.scope(), seeded(planned.recipe.seed):
+    with seeded(planned.recipe.seed), where.scope(planned.layout):
+        if standing(folder, config, existing) == "finished":
+            log.info("%s is finished already", folder)
+            return Run(folder)
+        if planned.recipe.deterministic:
+            distributions.enable_determinism()
         ready = compiled(planned)
         with prepared(folder, config, existing) as run, logged(folder):
             return fit_into(run, planned, ready, callbacks=callbacks)
 
 
-def config_of(planned: Plan, distribution: str) -> dict[str, Any]:
-    """A run's config.json: what decides it, and where it ran."""
+def config_of(planned: Plan, where: distributions.Distribution) -> dict[str, Any]:
+    """A run's config.json: what decides it, and where it ran.
+
+    Raises:
+        ValueError: the recipe cannot be shared among so many.
+    """
+    where.check(planned.recipe.batch_size, planned.recipe.batch_norm)
     return {
         **planned.to_json(),
-        "distribution": distribution,
+        "distribution": where.kind,
+        "replicas": where.num_replicas,
         "backend": keras.config.backend(),
         "versions": {"kzoo": __version__, "keras": keras.version()},
     }
@@ -185,12 +191,15 @@ def right(labels: Any, logits: Any) -> Any:
 
 
 class TrainingSequence(keras.utils.PyDataset):
-    """The endless training batches as ``fit`` takes them."""
+    """The endless training batches, this process's rows of them."""
 
     def __init__(self, dataset: Dataset, recipe: Recipe, start_step: int = 0) -> None:
         super().__init__()
         self.batches = dataset.train_batches(
-            recipe.batch_size, recipe.seed, start_step=start_step
+            recipe.batch_size,
+            recipe.seed,
+            start_step=start_step,
+            shard=distributions.current().shard,
         )
 
     @property
@@ -245,12 +254,14 @@ def fit_into(
             examples stay untouched.
     """
     kept = kept or trained
+    where = distributions.current()
     recipe, dataset, task = planned.recipe, planned.dataset, planned.task
     epochs = min(until or recipe.epochs, recipe.epochs)
+    where.adapt(trained, recipe.batch_norm)
     started = time.perf_counter()
     steps = dataset.steps_per_epoch(recipe.batch_size)
     validation = Validation(task, recipe, kept, dataset)
-    record = Record(run.folder, steps)
+    record = Record(run.folder, steps) if where.is_chief else None
     remembered = {"validation": validation}
     for i, callback in enumerate(callbacks):
         if getattr(callback, "remembered", True):
@@ -264,9 +275,9 @@ def fit_into(
         epochs=epochs,
         history=run.folder / HISTORY,
     )
-    snapshots.clean(taken.folder)
-    state = snapshots.newest(taken.folder, taken.fingerprint)
-    record.rewind(state.facts["history"] if state else "")
+    state = taken.newest()
+    if record is not None:
+        record.rewind(state.facts["history"] if state else "")
     if state is not None:
         prepare_variables(trained, TrainingSequence(dataset, recipe)[0])
         snapshots.restore(state, trained, remembered)
@@ -280,6 +291,7 @@ def fit_into(
         steps,
         f", from step {step}" if step else "",
     )
+    told = [record] if record is not None else []
     with heeding_signals(taken):
         for leg in legs(step, steps, epochs):
             if state is not None and state.facts["stopped"]:
@@ -288,7 +300,7 @@ def fit_into(
             batches = TrainingSequence(dataset, recipe, leg.first_step)
             # A list of our own, so that callbacks are told more than Keras tells them.
             along = keras.callbacks.CallbackList(
-                [Finite(taken), validation, record, *callbacks, taken],
+                [Finite(taken), validation, *told, *callbacks, taken],
                 add_history=True,
                 model=trained,
                 epochs=epochs,
@@ -297,7 +309,9 @@ def fit_into(
                 first_step=leg.first_step,
             )
             trained.fit(
-                VaryingLengths(batches) if dataset.varying_lengths else batches,
+                where.fed(
+                    VaryingLengths(batches) if dataset.varying_lengths else batches
+                ),
                 steps_per_epoch=leg.steps,
                 initial_epoch=leg.epoch,
                 epochs=leg.end,
@@ -308,29 +322,36 @@ def fit_into(
             state = taken.pending
     validation.restore_best()
     facts = {"task": task.name, "classes": list(dataset.spec.classes)}
-    weights.save(
-        kept, run.folder / "model", preprocessing=dataset.preprocessing, facts=facts
-    )
+    if where.is_chief:
+        weights.save(
+            kept, run.folder / "model", preprocessing=dataset.preprocessing, facts=facts
+        )
     metrics: dict[str, Any] = {
         split: split_scores(kept, dataset, split) for split in splits
     }
     metrics["best_epoch"] = validation.best_epoch
     if "test" in splits:
         draw(run, kept, dataset, task)
-    metrics["seconds"] = round(time.perf_counter() - started, 1)
-    weights.write_json(run.folder / METRICS, metrics)
-    told = metrics[splits[0]]
-    log.info("%s: %s", splits[0], {k: v for k, v in told.items() if k != "classes"})
+    if where.is_chief:
+        metrics["seconds"] = round(time.perf_counter() - started, 1)
+        weights.write_json(run.folder / METRICS, metrics)
+    where.from_chief(str)  # the others return once all is written
+    shown = metrics[splits[0]]
+    log.info("%s: %s", splits[0], {k: v for k, v in shown.items() if k != "classes"})
     return run
 
 
 def draw(run: Run, model: keras.Model, dataset: Dataset, task: Task) -> None:
     """The run's plots/."""
+    # Every process takes part in the answers; one draws them.
+    found = split_answers(model, dataset, "test") if task.plots else None
+    if not distributions.current().is_chief:
+        return
     folder = run.folder / "plots"
     folder.mkdir(exist_ok=True)
     plots.curves(folder / "curves.png", run.history, task)
-    if task.plots:
-        found = split_answers(model, dataset, "test")
+    if found is None:
+        return
     if "confusion" in task.plots:
         path = folder / "confusion.png"
         plots.confusion(path, found.labels, found.predicted, found.classes)

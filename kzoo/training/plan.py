@@ -21,6 +21,7 @@ from kzoo.registry import build_model, find_family
 from kzoo.tasks import Task, get_task
 from kzoo.training.recipe import Recipe
 from kzoo.training.recipes import NamedRecipe, get_recipe, recipe_for
+from kzoo.training.schedules import peak_rate
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,11 @@ class Plan:
     @property
     def task(self) -> Task:
         return get_task(self.dataset.spec.task)
+
+    @property
+    def layout(self) -> Mapping[str, tuple[str | None, ...]]:
+        """How the model's variables lie on many devices."""
+        return find_family(self.name).layout
 
     def to_json(self) -> dict[str, Any]:
         """Everything that decides the run, in plain JSON types."""
@@ -146,6 +152,12 @@ def plan(
         chosen = _with_room(chosen, loaded)
         if chosen.warmup_steps != asked:
             notes.append(f"warmup_steps: {chosen.warmup_steps} instead of {asked}")
+    if chosen.learning_rate_scaling != "none":
+        notes.append(
+            f"learning_rate: {peak_rate(chosen):g} instead of {chosen.learning_rate:g} "
+            f"({chosen.learning_rate_scaling}, batch {chosen.batch_size} for "
+            f"{chosen.base_batch_size})"
+        )
     return Plan(
         name=name,
         hparams=_fitted(name, known, start, named, loaded, changes),

@@ -30,6 +30,14 @@ class Recipe(HParams):
     learning_rate: float = hp(
         1e-3, "at its peak", min=0.0, max=1e3, log=True, tune=(1e-4, 1e-1)
     )
+    learning_rate_scaling: str = hp(
+        "none",
+        "of the rate by batch_size / base_batch_size, or by its square root",
+        choices=("none", "linear", "square_root"),
+    )
+    base_batch_size: int = hp(
+        256, "that learning_rate is meant for, where it is scaled", min=1
+    )
     momentum: float = hp(
         0.9,
         "of sgd",

@@ -19,6 +19,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from kzoo import distribution
 from kzoo.training import snapshots
 from kzoo.training.snapshots import State
 
@@ -122,9 +123,32 @@ class Snapshots(keras.callbacks.Callback):
         self.saved_step = 0
         self.saved_time = time.monotonic()
 
+    def newest(self) -> State | None:
+        """The state to go on from: the chief's choice, read by every process."""
+        found: list[State] = []
+
+        def choose() -> str:
+            snapshots.clean(self.folder)
+            state = snapshots.newest(self.folder, self.fingerprint)
+            found.extend([state] if state else [])
+            return str(state.step) if state else ""
+
+        step = distribution.current().from_chief(choose)
+        if not step or found:
+            return found[0] if found else None
+        for path in snapshots.listed(self.folder):
+            state = snapshots.read(path)
+            if state.step == int(step):
+                return state
+        raise ValueError(
+            f"the first process goes on from step {step}, of which {self.folder} holds "
+            "no snapshot here: all processes need the same folder"
+        )
+
     def begin(self, leg: Leg, pending: State | None) -> None:
         """Told before each ``fit``: what it covers, and the state to start from."""
         self.leg = leg
+        self.agreement = Agreement(leg.first_step)
         self.pending = pending
         self.saved_step = leg.first_step
         self.saved_time = time.monotonic()
@@ -142,29 +166,27 @@ class Snapshots(keras.callbacks.Callback):
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
         step = self._step(batch)
-        if self.signal is not None:
+        stop, due = self._decided(step)
+        if stop is not None:
             if step > self.saved_step:
                 self._save(self._state(step), wait=True)
-            raise Interrupted(
-                f"{signal.Signals(self.signal).name}: stopped after step {step}"
-            )
-        if step > self.saved_step and self._due(step):
+            raise Interrupted(f"{signal.Signals(stop).name}: stopped after step {step}")
+        if step > self.saved_step and due:
             self._save(self._state(step))
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         step = (epoch + 1) * self.steps_per_epoch
         last = epoch + 1 == self.epochs or self.model.stop_training
         hand_over = epoch + 1 == self.leg.end
-        if not (last or hand_over or self.signal is not None or self._due(step)):
+        stop, due = self._decided(step, now=True)
+        if not (last or hand_over or stop is not None or due):
             return
         state = self._state(step)
         self.pending = state if hand_over else None  # for the leg that may follow
-        if last or self.signal is not None or self._due(step):
-            self._save(state, wait=last or self.signal is not None)
-        if self.signal is not None and not last:
-            raise Interrupted(
-                f"{signal.Signals(self.signal).name}: stopped after step {step}"
-            )
+        if last or stop is not None or due:
+            self._save(state, wait=last or stop is not None)
+        if stop is not None and not last:
+            raise Interrupted(f"{signal.Signals(stop).name}: stopped after step {step}")
 
     def check_finite(self, logs: Mapping[str, Any], step: int) -> None:
         """Raises where outputs or loss of this epoch are not numbers.
@@ -186,11 +208,13 @@ class Snapshots(keras.callbacks.Callback):
         state = snapshots.capture(
             self.model, self.remembered, step, self.fingerprint, self._facts()
         )
-        diverged = snapshots.write(self.folder, state, prefix="diverged")
+        diverged = f"diverged-{step:08d}-..."
+        if distribution.current().is_chief:
+            diverged = snapshots.write(self.folder, state, prefix="diverged").name
         raise NonFiniteLossError(
             f"the outputs are no longer finite since step {first}; last finite "
             f"snapshot: {kept[0].name if kept else 'none'}; the state of step {step} "
-            f"is in {diverged.name}. A lower learning_rate, clip=1 or more "
+            f"is in {diverged}. A lower learning_rate, clip=1 or more "
             "warmup_steps may help"
         )
 
@@ -199,6 +223,15 @@ class Snapshots(keras.callbacks.Callback):
         if self.epoch == self.leg.epoch:
             return self.leg.first_step + batch
         return self.epoch * self.steps_per_epoch + batch
+
+    def _decided(self, step: int, now: bool = False) -> tuple[int | None, bool]:
+        """The signal to stop for, and whether a snapshot is due; for all processes."""
+        stop, due = self.signal, self._due(step)
+        if distribution.current().shard[1] == 1:
+            return stop, due
+        stop, late = self.agreement.reached(step, stop, due, now)
+        # Steps are counted alike everywhere; clocks are not.
+        return stop, late if self.every_steps is None else due
 
     def _due(self, step: int) -> bool:
         if self.every_steps is not None:
@@ -218,10 +251,46 @@ class Snapshots(keras.callbacks.Callback):
         return {"history": text, "stopped": bool(self.model.stop_training)}
 
     def _save(self, state: State, wait: bool = False) -> None:
-        self.writer.submit(state)
         self.saved_step, self.saved_time = state.step, time.monotonic()
+        if not distribution.current().is_chief:
+            return
+        self.writer.submit(state)
         if wait:
             self.writer.wait()
+
+
+class Agreement:
+    """What several processes do at the same step: stop, or take a snapshot.
+
+    Each has a clock of its own, and a signal may reach one alone; what only some of
+    them do, the others would wait for without end. So they exchange a message after as
+    many steps as the first of them does in about a second.
+    """
+
+    def __init__(self, step: int) -> None:
+        self.last_step, self.next_step = step, step + 1
+        self.last_time = time.monotonic()
+
+    def reached(
+        self, step: int, stop: int | None, due: bool, now: bool
+    ) -> tuple[int | None, bool]:
+        """The signal that any process got, and whether the first one's time is up.
+
+        Args:
+            step: steps done; the same on each process.
+            stop: the signal that this process got.
+            due: whether this process thinks that it is time.
+            now: whether to exchange a message whatever the step.
+        """
+        if step < self.next_step and not now:
+            return None, False
+        seconds = max(time.monotonic() - self.last_time, 1e-3)
+        pace = min(max(round((step - self.last_step) / seconds), 1), 1000)
+        told = np.array([stop or 0, due, pace], "int32")
+        heard = distribution.current().gather(told)  # (processes, 3)
+        self.last_step, self.last_time = step, time.monotonic()
+        self.next_step = step + int(heard[0, 2])
+        return int(heard[:, 0].max()) or None, bool(heard[0, 1])
 
 
 @contextmanager

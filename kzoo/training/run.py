@@ -15,17 +15,19 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from kzoo import weights
+from kzoo import distribution, weights
 
 CONFIG, METRICS, HISTORY = "config.json", "metrics.json", "history.csv"
 LOCK = ".lock"
+LOGS = "logs"  # of the launcher's processes, by rank
 
 log = logging.getLogger(__name__)
 
@@ -104,6 +106,12 @@ def standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
     Raises:
         ValueError: the folder holds something else, or another run (with what differs).
     """
+    # The first process looks and tells the others: what they see is already changing.
+    look = partial(_standing, folder, config, existing)
+    return distribution.current().from_chief(look)
+
+
+def _standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
     if existing not in EXISTING:
         raise ValueError(f"existing={existing!r} is not one of {', '.join(EXISTING)}")
     if folder.exists() and not folder.is_dir():
@@ -153,18 +161,30 @@ def fingerprint(config: Mapping[str, Any]) -> str:
 
 @contextmanager
 def prepared(folder: Path, config: Mapping[str, Any], existing: str) -> Iterator[Run]:
-    """The run folder with its config, this process its only writer.
+    """The run folder with its config, the chief of this run its only writer.
 
     Raises:
         ValueError: another process writes there.
     """
+    with ExitStack() as stack:
+
+        def prepare() -> str:
+            stack.enter_context(_prepared(folder, config, existing))
+            return ""
+
+        distribution.current().from_chief(prepare)
+        yield Run(folder)
+
+
+@contextmanager
+def _prepared(folder: Path, config: Mapping[str, Any], existing: str) -> Iterator[None]:
     if existing == "fresh" and folder.exists() and any(_visible(folder)):
         with locked(folder):
             move_aside(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with locked(folder):
         # Another process may have been quicker.
-        found = standing(folder, config, "resume" if existing == "fresh" else existing)
+        found = _standing(folder, config, "resume" if existing == "fresh" else existing)
         stored = Run(folder).config if found != "new" else None
         if stored is not None and decisive(stored) != decisive(config):  # extended
             epochs = stored["recipe"]["epochs"]
@@ -172,11 +192,11 @@ def prepared(folder: Path, config: Mapping[str, Any], existing: str) -> Iterator
                 (folder / METRICS).rename(folder / f"metrics.{epochs}.json")
         if found != "finished":
             weights.write_json(folder / CONFIG, dict(config))
-        yield Run(folder)
+        yield
 
 
 def _visible(folder: Path) -> list[Path]:
-    return [path for path in folder.iterdir() if path.name != LOCK]
+    return [path for path in folder.iterdir() if path.name not in (LOCK, LOGS)]
 
 
 def move_aside(folder: Path) -> None:
@@ -218,7 +238,10 @@ def locked(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def logged(folder: Path) -> Iterator[None]:
-    """What kzoo logs meanwhile goes to the run's log.txt too."""
+    """What kzoo logs meanwhile goes to the run's log.txt too, if this is its chief."""
+    if not distribution.current().is_chief:
+        yield
+        return
     handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     logger = logging.getLogger("kzoo")

@@ -52,7 +52,26 @@ def learning_rate(recipe: Recipe, step: Any, steps_per_epoch: int) -> Any:
         factor = ops.ones_like(t)
     if recipe.warmup_steps:
         factor = factor * ops.minimum(1.0, (step + 1.0) / recipe.warmup_steps)
-    return recipe.learning_rate * factor
+    return peak_rate(recipe) * factor
+
+
+def peak_rate(recipe: Recipe) -> float:
+    """The highest learning rate: as given, or scaled to the batch.
+
+    ``linear`` keeps the path of SGD (Goyal et al. 2017, 1706.02677), ``square_root``
+    that of adaptive optimizers (Malladi et al. 2022, 2205.10287). The batch is that of
+    all replicas together, so the number of replicas changes nothing.
+
+    Example:
+        >>> asked = {"learning_rate": 0.1, "batch_size": 1024}
+        >>> peak_rate(Recipe(**asked))
+        0.1
+        >>> peak_rate(Recipe(**asked, learning_rate_scaling="linear"))
+        0.4
+    """
+    powers = {"none": 0.0, "linear": 1.0, "square_root": 0.5}
+    factor = recipe.batch_size / recipe.base_batch_size
+    return float(recipe.learning_rate * factor ** powers[recipe.learning_rate_scaling])
 
 
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):

@@ -76,9 +76,9 @@ def capture(
         fingerprint: see :class:`State`.
         facts: more to keep, in plain JSON types.
     """
+    where = distribution.current()
     arrays = {
-        name: keras.ops.convert_to_numpy(variable.value).copy()
-        for name, variable in _variables(model).items()
+        name: where.read(variable) for name, variable in _variables(model).items()
     }
     remembered: dict[str, Any] = {}
     for name, callback in callbacks.items():
@@ -105,8 +105,9 @@ def restore(
     Raises:
         ValueError: the state is not of this model.
     """
+    where = distribution.current()
     variables = _variables(model)
-    ours = {k: tuple(v.shape) for k, v in variables.items()}
+    ours = {k: where.shape(v) for k, v in variables.items()}
     theirs = {
         key: array.shape
         for key, array in state.arrays.items()
@@ -118,7 +119,7 @@ def restore(
             + difference(theirs, ours, ("the snapshot", "the model"))
         )
     for name, variable in variables.items():
-        variable.assign(state.arrays[name])
+        where.write(variable, state.arrays[name])
     for name, callback in callbacks.items():
         prefix = f"callback/{name}/"
         kept = {
@@ -142,10 +143,7 @@ def prepare_variables(model: keras.Model, batch: tuple[np.ndarray, ...]) -> None
 
     Optimizer slots and running metrics have none before it; a snapshot needs them.
     """
-    inputs, labels, weights = batch
-    model.optimizer.build(model.trainable_variables)
-    outputs = model(inputs, training=False)
-    model.compute_metrics(inputs, labels, outputs, weights)
+    model._symbolic_build(data_batch=batch)  # as fit does; it computes nothing
     model.reset_metrics()
 
 

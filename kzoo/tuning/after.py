@@ -136,8 +136,8 @@ def again(
     """One run; with ``until``, a replay, which leaves the test split alone."""
     where = distributions.resolve(distribution)
     splits = ("test", "validation") if until is None else ("validation",)
-    with where.scope(), seeded(planned.recipe.seed):
+    with seeded(planned.recipe.seed), where.scope(planned.layout):
         model = compiled(planned)
-        config = config_of(planned, where.kind)
+        config = config_of(planned, where)
         with prepared(folder, config, "resume") as run, logged(folder):
             return fit_into(run, planned, model, until=until, splits=splits)

@@ -7,6 +7,7 @@ from typing import Any
 
 from kzoo import hparams
 from kzoo.datasets import Dataset
+from kzoo.distribution import resolve
 from kzoo.hparams import HParams, hp, nearest
 from kzoo.training import Recipe, plan
 from kzoo.training.fit import config_of
@@ -105,7 +106,7 @@ class Request:
     def config(self, base: Plan, search: Search) -> dict[str, Any]:
         """``sweep.json``: everything that decides the sweep."""
         return {
-            **config_of(base, self.distribution),
+            **config_of(base, resolve(self.distribution)),
             "tuner": self.tuner,
             "prune": self.prune,
             "objectives": {one.name: one.direction for one in search.objectives},

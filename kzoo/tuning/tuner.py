@@ -90,7 +90,7 @@ class TrialModel(keras_tuner.HyperModel):
     ) -> Run:
         """Trains up to this epoch, from the snapshot that is there."""
         planned = self.planned(hp)
-        config = config_of(planned, self.trials.request.distribution)
+        config = config_of(planned, distributions.current())
         with prepared(folder, config, "resume") as run, logged(folder):
             return fit_into(
                 run,
@@ -171,8 +171,8 @@ class SweepTuner(keras_tuner.Tuner):
         hp.values = {**record.values, "seed": seed}
         where = distributions.resolve(trials.request.distribution)
         options = trials.request.options
-        with renewed_session(), where.scope(), seeded(seed):
-            planned = self.hypermodel.planned(hp)
+        planned = self.hypermodel.planned(hp)
+        with renewed_session(), seeded(seed), where.scope(planned.layout):
             check_size(planned, options.max_weights)
             model = self.hypermodel.build(hp)
             disk.check_room(model, trials.folder.parent, options.disk_gb)

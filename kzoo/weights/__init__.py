@@ -18,6 +18,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from kzoo.distribution import current
 from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
 from kzoo.registry import build_model
@@ -152,7 +153,7 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
 
 def weights_by_path(model: keras.Model) -> dict[str, np.ndarray]:
     """Every weight of the model as an array, by its path."""
-    arrays = {w.path: keras.ops.convert_to_numpy(w.value) for w in model.weights}
+    arrays = {w.path: current().value(w) for w in model.weights}
     return {path: np.asarray(arrays[path], order="C") for path in sorted(arrays)}
 
 

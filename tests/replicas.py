@@ -1,0 +1,234 @@
+"""Trains on one device and on many, and prints how far apart the weights end.
+
+    python tests/replicas.py BACKEND REPLICAS CASE ...
+
+One process for many cases, since device settings are a process's own. Each line that it
+prints is the JSON of one case; ``tests/test_distribution.py`` says what they must be.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+BACKEND, REPLICAS = sys.argv[1], int(sys.argv[2])
+MANY = "mirrored" if BACKEND == "tensorflow" else "data_parallel"
+
+MODELS: dict[str, dict[str, Any]] = {
+    "cnn": {"filters": (4, 8), "num_convs": 1, "dense_units": 8, "dropout_rate": 0.0},
+    "cnn_1d": {"filters": (4,), "num_convs": 1, "dense_units": 0, "dropout_rate": 0.0},
+    "lstm": {"units": 8, "num_layers": 1, "dropout_rate": 0.0},
+    "mlp": {"units": (8,)},
+    "transformer": {
+        "hidden_dim": 8,
+        "num_heads": 2,
+        "mlp_dim": 16,
+        "num_layers": 1,
+        "dropout_rate": 0.0,
+    },
+}
+SGD = {"optimizer": "sgd", "learning_rate": 0.05, "schedule": "constant"}
+ADAMW = {"optimizer": "adamw", "learning_rate": 0.01, "weight_decay": 0.01}
+
+
+def prepare() -> None:
+    """Virtual devices, before the backend starts."""
+    os.environ["KERAS_BACKEND"] = BACKEND
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    if BACKEND == "jax":
+        flag = f"--xla_force_host_platform_device_count={REPLICAS}"
+        os.environ["XLA_FLAGS"] = flag
+        return
+    import tensorflow as tf
+
+    cpu = tf.config.list_physical_devices("CPU")[0]
+    parts = [tf.config.LogicalDeviceConfiguration()] * REPLICAS
+    tf.config.set_logical_device_configuration(cpu, parts)
+
+
+def data(model: str, examples: int) -> dict[str, Any]:
+    """Splits of noise; tokens of cnn_1d end in padding of several lengths."""
+    rng = np.random.RandomState(0)
+    shape = {"cnn": (8, 8, 1), "mlp": (8,), "cnn_1d": (7,)}.get(model, (6, 3))
+    splits = {}
+    for split, n in (("train", examples), ("validation", 9), ("test", 27)):
+        if model == "cnn_1d":
+            inputs = rng.randint(1, 11, (n, *shape)).astype("int32")
+            for i, row in enumerate(inputs):
+                row[7 - i % 5 :] = 0
+        else:
+            inputs = rng.standard_normal((n, *shape)).astype("float32")
+        splits[split] = (inputs, rng.randint(0, 4, n))
+    return splits
+
+
+def trained(
+    distribution: str,
+    model: str,
+    settings: dict[str, Any],
+    examples: int,
+    steps: int,
+    change: Callable[[Any], None] | None = None,
+) -> dict[str, Any]:
+    """Weights, the loss of the run and the outputs of the test split."""
+    import keras
+
+    from kzoo import distribution as distributions
+    from kzoo.training import fit, plan
+    from kzoo.training.evaluate import split_answers
+    from kzoo.weights import weights_by_path
+
+    keras.utils.clear_session()
+    where = distributions.resolve(distribution)
+    planned = plan(model, data(model, examples), settings={**MODELS[model], **settings})
+    where.check(planned.recipe.batch_size, planned.recipe.batch_norm)
+    with fit.seeded(0), where.scope(planned.layout):
+        made = fit.compiled(planned)
+        where.adapt(made, planned.recipe.batch_norm)
+        if change is not None:
+            change(made)
+        history = made.fit(
+            where.fed(fit.TrainingSequence(planned.dataset, planned.recipe)),
+            steps_per_epoch=steps,
+            shuffle=False,
+            verbose=0,
+        )
+        with where.settled(made):
+            weights = weights_by_path(made)
+            found = split_answers(made, planned.dataset, "test", batch_size=10)
+    return {
+        "weights": weights,
+        "loss": history.history["loss"][0],
+        "outputs": found.outputs,
+    }
+
+
+def apart(one: dict[str, Any], many: dict[str, Any]) -> dict[str, Any]:
+    """‖a - b‖ / ‖b‖ of the worst tensor, and what else the two runs differ in.
+
+    The bias of a key has no gradient: softmax ignores it. What an optimizer makes of
+    that is rounding, so it is left out.
+    """
+    a, b = one["weights"], many["weights"]
+    distances = {
+        name: float(np.linalg.norm(a[name] - b[name]) / np.linalg.norm(a[name]))
+        for name in a
+        if not name.endswith("_key/bias")
+    }
+    worst = max(distances, key=distances.__getitem__)
+    return {
+        "worst": worst,
+        "distance": distances[worst],
+        "loss": abs(one["loss"] - many["loss"]),
+        "outputs": float(np.abs(one["outputs"] - many["outputs"]).max()),
+        "rows": len(many["outputs"]),
+    }
+
+
+def compared(
+    model: str, settings: dict[str, Any], examples: int = 240, steps: int = 30
+) -> dict[str, Any]:
+    return apart(
+        trained("none", model, settings, examples, steps),
+        trained(MANY, model, settings, examples, steps),
+    )
+
+
+def unscaled() -> dict[str, Any]:
+    """A loss that each replica takes the mean of, as if it were alone."""
+    import keras
+
+    class Unscaled(keras.losses.Loss):
+        def __call__(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> Any:
+            from kzoo.losses.task import cross_entropy
+
+            return keras.ops.mean(cross_entropy(y_true, y_pred))
+
+    def change(model: Any) -> None:
+        model.compile(optimizer=model.optimizer, loss=Unscaled())
+
+    settings = {**SGD, "batch_size": 16}
+    return apart(
+        trained("none", "mlp", settings, 240, 30, change),
+        trained(MANY, "mlp", settings, 240, 30, change),
+    )
+
+
+def local() -> dict[str, Any]:
+    """Statistics of each replica's own rows, against numpy.
+
+    With a learning rate of 0 the first normalisation sees the same convolution at every
+    step: its variance is the mean of the variances of the halves.
+    """
+    settings = {**SGD, "learning_rate": 0.0, "batch_size": 16, "batch_norm": "local"}
+    weights = trained(MANY, "cnn", settings, 16, 1)["weights"]
+    kernel = weights["stage_0_block_0_conv/kernel"]  # (3, 3, 1, 4)
+    images = data("cnn", 16)["train"][0]
+    order = index_of_first_step(16)
+    padded = np.pad(images[order], ((0, 0), (1, 1), (1, 1), (0, 0)))
+    windows = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), (1, 2))
+    outputs = np.einsum("bhwcij,ijcf->bhwf", windows, kernel)
+    shares = np.split(outputs, REPLICAS)
+    momentum = 0.99
+    expected = momentum + (1 - momentum) * np.mean(
+        [share.var(axis=(0, 1, 2)) for share in shares], axis=0
+    )
+    whole = momentum + (1 - momentum) * outputs.var(axis=(0, 1, 2))
+    found = weights["stage_0_block_0_norm/moving_variance"]
+    return {
+        "distance": float(np.abs(found - expected).max()),
+        "from_synchronized": float(np.abs(found - whole).max()),
+    }
+
+
+def index_of_first_step(batch_size: int) -> np.ndarray:
+    from kzoo.training import plan
+
+    planned = plan("cnn", data("cnn", batch_size), settings=MODELS["cnn"])
+    batches = planned.dataset.train_batches(batch_size, seed=0)
+    return batches.indices(0)
+
+
+CASES: dict[str, Callable[[], dict[str, Any]]] = {
+    f"{model}-{name}": lambda m=model, o=optimizer: compared(m, {**o, "batch_size": 16})
+    for model in MODELS
+    for name, optimizer in (("sgd", SGD), ("adamw", ADAMW))
+}
+CASES |= {
+    f"{model}-{examples}-at-{size}": lambda m=model, e=examples, s=size: compared(
+        m, {**SGD, "batch_size": s}, e, 2 * -(-e // s)
+    )
+    for model in MODELS
+    for examples, size in ((61, 56), (117, 16))
+}
+CASES |= {
+    "clip": lambda: compared("mlp", {**SGD, "batch_size": 16, "clip": 0.05}),
+    "accumulation": lambda: compared(
+        "mlp", {**SGD, "batch_size": 16, "gradient_accumulation": 2, "clip": 0.05}
+    ),
+    "float16": lambda: compared(
+        "mlp", {**SGD, "batch_size": 16, "precision": "mixed_float16"}
+    ),
+    "local": local,
+    "dropout": lambda: compared("mlp", {**SGD, "batch_size": 16, "dropout_rate": 0.5}),
+    "unscaled": unscaled,
+}
+
+
+def main() -> None:
+    prepare()
+    for name in sys.argv[3:]:
+        try:
+            found = CASES[name]()
+        except ValueError as error:
+            found = {"error": str(error)}
+        print(json.dumps({"case": name, **found}), flush=True)
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    main()
