@@ -6,7 +6,7 @@ TensorFlow, and nothing is downloaded for the embedded sets.
 
 from typing import Any
 
-from kzoo.datasets import arrays, embedded
+from kzoo.datasets import arrays, embedded, text
 from kzoo.datasets.dataset import Dataset, Spec
 from kzoo.hparams import HParams, nearest, parse, replace
 
@@ -16,6 +16,7 @@ __all__ = ["DATASETS", "Dataset", "Spec", "load_dataset", "parse_options"]
 DATASETS = {
     "diabetes": (embedded.DiabetesOptions, embedded.diabetes),
     "digits": (embedded.DigitsOptions, embedded.digits),
+    "names": (text.NamesOptions, text.names),
     "xor": (embedded.XorOptions, embedded.xor),
 }
 
@@ -24,10 +25,10 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
     """Loads a dataset.
 
     Args:
-        source: the name of an embedded set (``digits``, ``diabetes``, ``xor``); or
-            arrays: ``(inputs, labels)``, which are split by the seed, or a dict of such
-            pairs by split, ``{"train": ..., "validation": ..., "test": ...}``. A
-            ``Dataset`` is returned as it is.
+        source: the name of an embedded set (``digits``, ``names``, ``diabetes``,
+            ``xor``); or arrays: ``(inputs, labels)``, which are split by the seed, or a
+            dict of such pairs by split, ``{"train": ..., "validation": ..., "test":
+            ...}``. A ``Dataset`` is returned as it is.
         **options: the set's own, see ``kzoo.datasets.DATASETS``; all take ``seed``,
             which makes the splits.
 

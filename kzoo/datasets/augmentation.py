@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kzoo.datasets import pixels
+from kzoo.datasets import characters, pixels
 from kzoo.hparams import nearest
 
 
@@ -264,4 +264,10 @@ AUGMENTATIONS = {
     "colour": Augmentation(colour, 0.4, 1.0, "the greatest change of a factor"),
     "randaugment": Augmentation(randaugment, 9.0, 30.0, "a magnitude", bytes_only=True),
     "erasing": Augmentation(erasing, 0.25, 1.0, "a share of the images"),
+    "character_drop": Augmentation(
+        characters.drop, 0.1, 1.0, "a share of the characters", inputs="texts"
+    ),
+    "character_swap": Augmentation(
+        characters.swap, 0.05, 1.0, "a share of the characters", inputs="texts"
+    ),
 }

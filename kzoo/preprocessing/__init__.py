@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kzoo.preprocessing.images import resized_crop
+from kzoo.preprocessing.text import Tokenizer, padded
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,7 @@ class Preprocessing:
         lengths: the numbers of steps, rising, to the least of which that fits a batch
             of sequences is padded; longer ones are cut at the last. Few of them, so
             that few shapes are compiled.
+        tokenizer: of texts; it lies beside preprocessing.json as tokenizer.json.
     """
 
     input_mean: tuple[float, ...] | None = None
@@ -47,11 +49,14 @@ class Preprocessing:
     interpolation: str = "bilinear"
     reversed_channels: bool = False
     lengths: tuple[int, ...] = ()
+    tokenizer: Tokenizer | None = None
 
     def inputs(self, raw: Any) -> Any:
         """Raw examples (batch, ...), or a dict of such -> what the model takes."""
         if isinstance(raw, dict):
             return {name: self.inputs(array) for name, array in raw.items()}
+        if self.tokenizer is not None and raw.dtype == object:
+            return self.tokens(raw)
         if self.image_size is not None:
             raw = resized_crop(raw, self.image_size, self.crop_rate, self.interpolation)
         if self.reversed_channels:
@@ -68,6 +73,12 @@ class Preprocessing:
             x = x.reshape(len(x), *self.input_shape)
         return x
 
+    def tokens(self, texts: Any) -> np.ndarray:
+        """Texts (batch,) -> token ids (batch, time), at one of ``lengths``."""
+        assert self.tokenizer is not None
+        ids = self.tokenizer.encode(texts, self.lengths[-1])
+        return padded(ids, self.lengths, self.tokenizer.pad_token_id or 0)
+
     def labels(self, raw: np.ndarray) -> np.ndarray:
         """Classes as int32, or targets in units of their spread as float32."""
         if self.target_mean is None or self.target_scale is None:
@@ -81,20 +92,24 @@ class Preprocessing:
         return outputs * self.target_scale + self.target_mean
 
     def to_json(self) -> dict[str, Any]:
-        values = dataclasses.asdict(self)
+        """Everything but the tokenizer, which has a file of its own."""
+        values = dataclasses.asdict(dataclasses.replace(self, tokenizer=None))
         return {
             name: list(value) if isinstance(value, tuple) else value
             for name, value in values.items()
+            if name != "tokenizer"
         }
 
     @classmethod
-    def from_json(cls, values: dict[str, Any]) -> "Preprocessing":
-        """What ``to_json`` described."""
+    def from_json(
+        cls, values: dict[str, Any], tokenizer: Tokenizer | None = None
+    ) -> "Preprocessing":
+        """What ``to_json`` described, with its tokenizer."""
         fields: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in values.items()
         }
-        return cls(**fields)
+        return cls(**fields, tokenizer=tokenizer)
 
 
 def standardized(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

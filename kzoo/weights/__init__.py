@@ -1,6 +1,6 @@
 """Model folders: safe files that hold a model and nothing that runs.
 
-    config.json  model.safetensors  preprocessing.json
+    config.json  model.safetensors  preprocessing.json  [tokenizer.json]
 
 ``model.safetensors`` holds the weights by their path, and is the same bytes for the
 same weights.
@@ -21,12 +21,14 @@ from safetensors.numpy import load_file, save_file
 from kzoo.distribution import current
 from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
+from kzoo.preprocessing.text import Tokenizer
 from kzoo.registry import build_model
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PREPROCESSING = "preprocessing.json"
-FILES = {CONFIG, WEIGHTS, PREPROCESSING, "tokenizer.json"}
+TOKENIZER = "tokenizer.json"
+FILES = {CONFIG, WEIGHTS, PREPROCESSING, TOKENIZER}
 
 
 def save(
@@ -76,6 +78,8 @@ def save(
         write_json(aside / CONFIG, config)
         if preprocessing is not None:
             write_json(aside / PREPROCESSING, preprocessing.to_json())
+            if preprocessing.tokenizer is not None:
+                write_text(aside / TOKENIZER, preprocessing.tokenizer.json)
         before = aside.with_suffix(".old")
         if folder.exists():
             folder.rename(before)  # whole until the new one is in its place
@@ -130,7 +134,10 @@ def load_preprocessing(path: str | os.PathLike[str]) -> Preprocessing:
     Raises:
         FileNotFoundError: the folder has none.
     """
-    return Preprocessing.from_json(read_json(model_folder(path) / PREPROCESSING))
+    folder = model_folder(path)
+    text = folder / TOKENIZER
+    tokenizer = Tokenizer(text.read_text("utf-8")) if text.exists() else None
+    return Preprocessing.from_json(read_json(folder / PREPROCESSING), tokenizer)
 
 
 def model_folder(path: str | os.PathLike[str]) -> Path:
