@@ -89,7 +89,9 @@ class Distribution:
         """A copy of a variable's value: all of it, and the first replica's."""
         import keras
 
-        return keras.ops.convert_to_numpy(variable.value).copy()
+        array = keras.ops.convert_to_numpy(variable.value)
+        # TensorFlow and JAX copy already, PyTorch shows its own memory.
+        return array if array.flags.owndata else array.copy()
 
     def read(self, variable: Any) -> np.ndarray:
         """All that a variable holds, as :meth:`write` takes it; all processes call it.
