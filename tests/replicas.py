@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-BACKEND, REPLICAS = sys.argv[1], int(sys.argv[2])
-MANY = "mirrored" if BACKEND == "tensorflow" else "data_parallel"
+BACKEND, REPLICAS, MANY = "", 1, ""  # of this process, by main
 
 MODELS: dict[str, dict[str, Any]] = {
     "cnn": {"filters": (4, 8), "num_convs": 1, "dense_units": 8, "dropout_rate": 0.0},
@@ -220,6 +219,9 @@ CASES |= {
 
 
 def main() -> None:
+    global BACKEND, REPLICAS, MANY
+    BACKEND, REPLICAS = sys.argv[1], int(sys.argv[2])
+    MANY = "mirrored" if BACKEND == "tensorflow" else "data_parallel"
     prepare()
     for name in sys.argv[3:]:
         try:

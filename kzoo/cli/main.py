@@ -18,7 +18,8 @@ COMMANDS = {
     "evaluate": "score a run on a split of its data",
     "convert": "take weights of another zoo, or give a model to it",
     "distill": "train a student with a teacher into a run folder",
-    "doctor": "backend, devices and versions",
+    "launch": "train in several processes of this machine",
+    "doctor": "backend, devices, versions, and the distributions that work",
 }
 
 

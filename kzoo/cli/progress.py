@@ -13,6 +13,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from kzoo import distribution
+
 REFRESH_SECONDS = 0.5
 
 
@@ -63,7 +65,9 @@ class ProgressLine(keras.callbacks.Callback):
             return
         inside = batch + (self.skipped if self.epoch == self.first_epoch else 0)
         step = self.epoch * self.steps + inside
-        found = self.model.get_metrics_result() if batch else {}
+        # Several processes would have to read them at the same step.
+        alone = distribution.current().shard[1] == 1
+        found = self.model.get_metrics_result() if batch and alone else {}
         told = [f"{k} {float(v):.4g}" for k, v in found.items() if k != "finite"]
         rate = (step - self.last_step) / (now - self.last_time)
         told.append(self.validated)

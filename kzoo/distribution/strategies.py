@@ -141,8 +141,14 @@ class Strategy(Distribution):
         values = self.strategy.experimental_distribute_values_from_function(
             lambda context: _tensor(array[None])
         )
-        gathered = self.strategy.gather(values, axis=0).numpy()  # (replicas, ...)
-        return gathered[:: self.local_replicas]
+        return self._gathered(values).numpy()[:: self.local_replicas]
+
+    @functools.cached_property
+    def _gathered(self) -> Any:
+        """Of values by replica -> (replicas, ...); traced once for each shape."""
+        import tensorflow as tf
+
+        return tf.function(lambda values: self.strategy.gather(values, axis=0))
 
     def _by_itself(self, variable: Any) -> bool:
         """Whether each replica holds a value of its own."""

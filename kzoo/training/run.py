@@ -208,6 +208,9 @@ def move_aside(folder: Path) -> None:
         aside = folder.with_name(f"{folder.name}.{stamp}.{number}")
         number += 1
     folder.rename(aside)
+    if (aside / LOGS).exists():  # those that are being written are the new run's
+        folder.mkdir()
+        (aside / LOGS).rename(folder / LOGS)
     log.info("the run that was there is now %s", aside)
 
 

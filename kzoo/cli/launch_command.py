@@ -1,0 +1,110 @@
+"""``kzoo launch``: one job in several processes of this machine."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kzoo.cli.backend import PACKAGES
+from kzoo.hparams import nearest
+
+TRAINERS = ("train", "distill")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("--workers", type=int, required=True, metavar="N")
+    parser.add_argument(
+        "--max-restarts",
+        type=int,
+        default=0,
+        metavar="K",
+        help="go on from the last snapshot when a worker dies, K times at most",
+    )
+    parser.add_argument(
+        "--start-timeout",
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="how long workers wait for one another",
+    )
+    parser.add_argument(
+        "words",
+        nargs=argparse.REMAINDER,
+        metavar="-- train ... --out DIR",
+        help="the command of each worker, with --distribution multi_worker, or with "
+        "--backend jax --distribution data_parallel",
+    )
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Starts the workers; what the first one prints is the command's output."""
+    words = parsed.words[1:] if parsed.words[:1] == ["--"] else parsed.words
+    check(parsed, words)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    from kzoo.distribution.launcher import Job, launch
+
+    out = Path(_value(words, "--out", ""))
+    job = Job(
+        command=(sys.executable, "-m", "kzoo", *words),
+        workers=parsed.workers,
+        backend=_backend(words),
+        logs=out / "logs",
+        max_restarts=parsed.max_restarts,
+        start_seconds=parsed.start_timeout,
+    )
+    return launch(job, again)
+
+
+def check(parsed: argparse.Namespace, words: Sequence[str]) -> None:
+    """Raises a ``ValueError`` for what no process would get far with."""
+    if parsed.workers < 1:
+        raise ValueError(f"--workers {parsed.workers} is not at least 1")
+    if parsed.max_restarts < 0:
+        raise ValueError(f"--max-restarts {parsed.max_restarts} is not at least 0")
+    if not parsed.start_timeout > 0:
+        raise ValueError(f"--start-timeout {parsed.start_timeout:g} is not above 0")
+    if not words or words[0] not in TRAINERS:
+        told = f"{words[0]!r}{nearest(words[0], TRAINERS)}" if words else "nothing"
+        raise ValueError(
+            f"after -- comes {' or '.join(TRAINERS)} and its arguments; got {told}"
+        )
+    if not _value(words, "--out", ""):
+        raise ValueError("--out DIR is missing: where the workers' logs go, too")
+    backend = _backend(words)
+    if backend not in ("tensorflow", "jax"):
+        raise ValueError(
+            f"several processes train on tensorflow or jax, not on {backend!r}"
+        )
+    kinds = {"tensorflow": ["multi_worker"], "jax": ["data_parallel", "model_parallel"]}
+    kind = _value(words, "--distribution", "none")
+    if kind.partition(":")[0] not in ("auto", *kinds[backend]):
+        raise ValueError(
+            f"--distribution {kind} is one process's; on {backend} several take "
+            f"{' or '.join(kinds[backend])}"
+        )
+
+
+def again(command: Sequence[str]) -> Sequence[str]:
+    """A restart goes on where the job stood, instead of moving it aside."""
+    return [word for word in command if word != "--fresh"]
+
+
+def _backend(words: Sequence[str]) -> str:
+    default = os.environ.get("KERAS_BACKEND", "tensorflow")
+    name = _value(words, "--backend", default)
+    if name not in PACKAGES:
+        raise ValueError(f"unknown backend {name!r}{nearest(name, PACKAGES)}")
+    return name
+
+
+def _value(words: Sequence[str], option: str, default: str) -> str:
+    """What an option of the workers' command is set to, in either of its forms."""
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        if word == option:
+            return following
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2]
+    return default

@@ -1,0 +1,159 @@
+"""One of several real processes: what it trains, on which examples, to which end.
+
+    python tests/workers.py BACKEND FOLDER MODEL ... [--kill]
+
+Run under ``kzoo.distribution.launcher``, N times. Each rank leaves ``rank-R.json``;
+the first also trains on its own, and says how far apart the two end. With ``--kill``
+the last one kills itself in the middle of a run, once.
+"""
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+import replicas  # noqa: E402
+
+BACKEND, FOLDER = sys.argv[1], Path(sys.argv[2])
+KINDS = {"tensorflow": "multi_worker", "jax": "data_parallel"}
+SETTINGS = {**replicas.SGD, "batch_size": 16}
+EXAMPLES, STEPS = 117, 30
+
+
+def main() -> None:
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    models = [word for word in sys.argv[3:] if word != "--kill"]
+    from kzoo import distribution
+
+    where = distribution.resolve(KINDS[BACKEND])
+    marker = FOLDER / "killed-once"
+    if not marker.exists():
+        found = {model: together(where, model) for model in models}
+        path = FOLDER / f"rank-{where.shard[0]}.json"
+        path.write_text(json.dumps({"shard": where.shard, "models": found}))
+    if "--kill" in sys.argv:
+        run("undisturbed", [])
+        run("killed", [KillOnce(where, marker)], snapshot_every="4")
+
+
+def together(where: Any, model: str) -> dict[str, Any]:
+    """Trains with the others; the first compares with what it trains alone."""
+    ids: list[list[int]] = []
+    rows = {}  # bytes of an input -> its example
+
+    def record(change: Any) -> None:
+        examples = change_inputs(model)
+        rows.update({row.tobytes(): i for i, row in enumerate(examples)})
+        watch(change, lambda x: ids.append([rows[row.tobytes()] for row in x]))
+
+    many = replicas.trained(
+        KINDS[BACKEND], model, SETTINGS, EXAMPLES, STEPS, change=record
+    )
+    found = {
+        "ids": ids,
+        "loss": many["loss"],
+        "outputs": many["outputs"].tolist(),
+        "weights": {k: v.astype("float64").sum() for k, v in many["weights"].items()},
+    }
+    if where.is_chief:
+        one = replicas.trained("none", model, SETTINGS, EXAMPLES, STEPS)
+        found["apart"] = replicas.apart(one, many)
+        found["expected"] = expected_ids(model)
+    return found
+
+
+def change_inputs(model: str) -> np.ndarray:
+    """The training inputs as a model sees them."""
+    planned = planned_as(model)
+    inputs = planned.dataset.splits["train"].inputs
+    return np.asarray(planned.dataset.preprocessing.inputs(inputs))
+
+
+def expected_ids(model: str) -> list[list[int]]:
+    """The global batch of each step, which one process would train."""
+    planned = planned_as(model)
+    batches = planned.dataset.train_batches(SETTINGS["batch_size"], seed=0)
+    return [batches.indices(step).tolist() for step in range(STEPS)]
+
+
+def planned_as(model: str) -> Any:
+    from kzoo.training import plan
+
+    settings = {**replicas.MODELS[model], **SETTINGS}
+    return plan(model, replicas.data(model, EXAMPLES), settings=settings)
+
+
+def watch(model: Any, told: Any) -> None:
+    """Hands the rows that enter this process's training steps to ``told``."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        step = model.train_step
+
+        def watched(data: Any) -> Any:
+            noted = tf.numpy_function(lambda x: (told(x), 0)[1], [data[0]], tf.int64)
+            with tf.control_dependencies([noted]):
+                return step(data)
+
+        model.train_step = watched
+        return
+    make = model.make_train_function
+
+    def made(force: bool = False) -> None:
+        make(force)
+        function = model.train_function
+
+        def watched_function(state: Any, batches: Any) -> Any:
+            data = next(batches)
+            shards = sorted(data[0].addressable_shards, key=lambda s: s.index[0].start)
+            told(np.concatenate([np.asarray(shard.data) for shard in shards]))
+            return function(state, iter([data]))
+
+        model.train_function = watched_function
+
+    model.make_train_function = made
+
+
+def run(name: str, callbacks: list[Any], **settings: Any) -> None:
+    """A whole run, with dropout, EMA and batch normalisation."""
+    import kzoo
+
+    kzoo.train(
+        "cnn",
+        replicas.data("cnn", EXAMPLES),
+        out=FOLDER / name,
+        distribution=KINDS[BACKEND],
+        callbacks=callbacks,
+        **{**replicas.MODELS["cnn"], "dropout_rate": 0.3},
+        batch_size=16,
+        epochs=3,
+        ema=0.9,
+        **settings,
+    )
+
+
+def KillOnce(where: Any, marker: Path) -> Any:  # noqa: N802 - a class, made late
+    import keras
+
+    class Kill(keras.callbacks.Callback):
+        remembered = False
+        steps = 0
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            self.steps += 1
+            last = where.shard[0] == where.shard[1] - 1
+            # The 14th of 24 steps: inside the second epoch, two after a snapshot.
+            if last and self.steps == 14 and not marker.exists():
+                marker.touch()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    return Kill()
+
+
+if __name__ == "__main__":
+    main()
