@@ -309,7 +309,7 @@ NAN[7, 2] = np.nan
         (
             (np.array([["a", "b"]] * 60), LABELS),
             {},
-            "inputs of <U1 and shape (60, 2) are none of: images",
+            "inputs of object and shape (60, 2) are none of: images",
         ),
         ((GOOD + 1j, LABELS), {}, "inputs of complex128 and shape (60, 4) are none"),
         ((RNG.random(60), LABELS), {}, "inputs of float64 and shape (60,) are none of"),

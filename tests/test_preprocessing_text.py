@@ -1,5 +1,6 @@
 """Tokenisers, the lengths that texts come in, and what of them a model folder holds."""
 
+import itertools
 import json
 import unicodedata
 from pathlib import Path
@@ -80,22 +81,32 @@ def test_unknown_kind_gets_the_nearest() -> None:
         train_tokenizer("wrod", TEXTS)
 
 
-@given(st.integers(0, 3000), st.integers(1, 2000))
-def test_lengths_are_few_and_reach_the_longest(longest: int, most: int) -> None:
-    lengths = static_lengths(longest, most)
-    assert lengths[-1] == most or longest <= lengths[-1] < longest + 8 or longest < 8
-    assert list(lengths) == sorted(set(lengths)) and len(lengths) <= 10
-    assert lengths[-1] <= most
+@given(st.integers(1, 100_000))
+def test_lengths_are_few_and_at_most_twice_what_is_needed(most: int) -> None:
+    lengths = static_lengths(most)
+    assert lengths[-1] == most and list(lengths) == sorted(set(lengths))
+    assert all(2 * one >= two for one, two in itertools.pairwise(lengths))
+    assert len(lengths) <= 15
 
 
 def test_texts_become_tokens_of_the_least_length_that_fits() -> None:
-    made = Preprocessing(tokenizer=train_tokenizer("character", TEXTS), lengths=(4, 8))
+    tokenizer = train_tokenizer("character", TEXTS)
+    made = Preprocessing(tokenizer=tokenizer, lengths=(4, 8), truncate=True)
     short = made.inputs(texts("cat", ""))
     assert (short.shape, short.dtype) == ((2, 4), np.int32)
     assert (short[1] == 0).all() and (short[0] > 1).sum() == 3
     cut = made.inputs(texts("New Zealand", "cat"))
     assert cut.shape == (2, 8)
     np.testing.assert_array_equal(cut[0], made.inputs(texts("New Zeal"))[0])
+
+
+def test_a_text_that_is_too_long_is_not_cut_in_silence() -> None:
+    tokenizer = train_tokenizer("character", TEXTS)
+    made = Preprocessing(tokenizer=tokenizer, lengths=(4, 8))
+    assert made.inputs(texts("New Zeal")).shape == (1, 8)
+    message = "the text 'New Zealand' has 11 tokens, more than max_length=8; truncate"
+    with pytest.raises(ValueError, match=message):
+        made.inputs(texts("cat", "New Zealand"))
 
 
 def test_unseen_characters_are_the_unknown_token() -> None:

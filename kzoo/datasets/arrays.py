@@ -7,11 +7,8 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets.dataset import Dataset, Spec, Split, fingerprint
-from kzoo.datasets.embedded import (
-    Options,
-    hashed_splits,
-    stratified_splits,
-)
+from kzoo.datasets.embedded import hashed_splits, stratified_splits
+from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp
 from kzoo.preprocessing import Preprocessing, standardized
 
@@ -19,8 +16,8 @@ _SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArraysOptions(Options):
-    """Options of arrays."""
+class ArraysOptions(TextOptions):
+    """Options of arrays; those of texts for arrays of str."""
 
     task: str | None = hp(None, "a task's name; none = by the arrays' types and shapes")
     num_classes: int | None = hp(None, "none = the greatest label + 1", min=1)
@@ -31,10 +28,11 @@ def from_arrays(source: Any, options: ArraysOptions) -> Dataset:
     """Makes a dataset of arrays.
 
     Inputs are images (examples, height, width, channels), features (examples, time,
-    features), vectors (examples, features) of a floating type, or tokens (examples,
-    time) of an integer type. Integer labels are classes, floating ones are targets.
-    8-bit images are scaled to [0, 1]; other images and features are taken as they are;
-    vectors and targets are standardised by the training split.
+    features), vectors (examples, features) of a floating type, tokens (examples, time)
+    of an integer type, or texts (examples,) of str. Integer labels are classes,
+    floating ones are targets. 8-bit images are scaled to [0, 1]; other images and
+    features are taken as they are; vectors and targets are standardised by the training
+    split.
 
     Raises:
         ValueError: arrays that do not fit together, NaN, or labels out of range.
@@ -59,6 +57,9 @@ def from_arrays(source: Any, options: ArraysOptions) -> Dataset:
             "are classes, floating numbers are targets"
         )
     splits = _split(given, options.seed, regression)
+    if kind == "texts":
+        number = 0 if regression else _num_classes(splits, options)
+        return text_dataset("arrays", options, splits, tuple(map(str, range(number))))
     fixed = _sizes(kind, splits, options)
     fixed["num_classes"] = 1 if regression else _num_classes(splits, options)
     classes = () if regression else tuple(map(str, range(fixed["num_classes"])))
@@ -87,7 +88,10 @@ def _pair(value: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f"{name}: expected a pair (inputs, labels), got {type(value).__name__}"
         )
-    return np.asarray(value[0]), np.asarray(value[1])
+    inputs, labels = np.asarray(value[0]), np.asarray(value[1])
+    if inputs.dtype.kind == "U":  # in which each text has the room of the longest
+        inputs = inputs.astype(object)
+    return inputs, labels
 
 
 def _check_pair(name: str, inputs: np.ndarray, labels: np.ndarray) -> None:
@@ -112,11 +116,14 @@ def _kind_of(inputs: np.ndarray) -> str:
     kind = "i" if inputs.dtype.kind in "iu" else inputs.dtype.kind
     if inputs.ndim == 4 and kind in "if":
         return "images"
+    if inputs.ndim == 1 and all(isinstance(one, str) for one in inputs):
+        return "texts"
     if (inputs.ndim, kind) not in kinds:
         raise ValueError(
             f"inputs of {inputs.dtype} and shape {inputs.shape} are none of: images "
             "(examples, height, width, channels), float features (examples, time, "
-            "features), float vectors (examples, features), int tokens (examples, time)"
+            "features), float vectors (examples, features), int tokens (examples, "
+            "time), texts (examples,)"
         )
     return kinds[inputs.ndim, kind]
 
@@ -128,6 +135,7 @@ def _task_of(kind: str, regression: bool) -> str:
         "images": "image-classification",
         "features": "sequence-classification",
         "tokens": "text-classification",
+        "texts": "text-classification",
         "vectors": "tabular-classification",
     }[kind]
 
@@ -139,7 +147,10 @@ def _split(
         return {name: Split(*pair) for name, pair in given.items()}
     inputs, labels = given["all"]
     if regression:
-        splits = hashed_splits(inputs, labels, [row.tobytes() for row in inputs], seed)
+        keys = [
+            row.encode() if isinstance(row, str) else row.tobytes() for row in inputs
+        ]
+        splits = hashed_splits(inputs, labels, keys, seed)
     else:
         classes, counts = np.unique(labels, return_counts=True)
         needed = max(20, 10 * len(classes))

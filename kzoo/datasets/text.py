@@ -3,6 +3,7 @@
 Raw inputs are arrays of str; tokens are made batch by batch, after augmentation.
 """
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,16 +14,18 @@ import numpy as np
 from kzoo.datasets.dataset import Dataset, Examples, Spec, fingerprint
 from kzoo.datasets.embedded import Options, hashed_splits
 from kzoo.hparams import hp, nearest
-from kzoo.preprocessing import Preprocessing
+from kzoo.preprocessing import Preprocessing, standardized
 from kzoo.preprocessing.text import (
     KINDS,
     Tokenizer,
     static_lengths,
     train_tokenizer,
 )
+from kzoo.preprocessing.vocabularies import read_tokenizer
 
 _TOKENIZER = "character, word or bpe; or a model folder or tokenizer.json to take"
-_MAX_LENGTH = "tokens of a text; longer ones are cut"
+_MAX_LENGTH = "tokens of a text"
+_TRUNCATE = "cut longer texts; else they are refused"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +37,7 @@ class TextOptions(Options):
         8000, "tokens of a tokenizer that is trained", min=3, max=10_000_000
     )
     max_length: int = hp(256, _MAX_LENGTH, min=1, max=1_000_000)
+    truncate: bool = hp(False, _TRUNCATE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,31 +46,46 @@ class NamesOptions(TextOptions):
 
     tokenizer: str = hp("character", _TOKENIZER)
     max_length: int = hp(32, _MAX_LENGTH, min=1, max=1_000_000)
+    truncate: bool = hp(True, _TRUNCATE)
 
 
-def text_classification(
+def text_dataset(
     name: str,
-    options: TextOptions,
+    options: Any,
     splits: Mapping[str, Examples],
-    classes: Sequence[str],
+    classes: Sequence[str] = (),
 ) -> Dataset:
-    """A dataset of texts and classes, with a tokeniser of its training split.
+    """A dataset of texts, with a tokeniser of its training split.
 
     Args:
         name: as ``load_dataset`` knows it.
-        options: which tokeniser, and its sizes.
-        splits: raw inputs are texts, labels are classes.
+        options: which tokeniser, and its sizes; see :class:`TextOptions`.
+        splits: raw inputs are texts, labels are classes, or targets where there are no
+            classes.
         classes: their names.
+
+    Raises:
+        ValueError: a text is too long, and is not to be cut.
     """
     preprocessing = text_preprocessing(options, splits["train"], tuple(classes))
+    if not options.truncate:
+        for split in splits.values():
+            for first in range(0, len(split), 1000):
+                rows = np.arange(first, min(first + 1000, len(split)))
+                preprocessing.tokens(split.rows(rows))
+    if not classes:
+        means, scales = standardized(splits["train"].labels[:, None])
+        preprocessing = dataclasses.replace(
+            preprocessing, target_mean=means[0], target_scale=scales[0]
+        )
     return Dataset(
         name=name,
         options=options.to_json(),
         splits=splits,
         spec=Spec(
-            task="text-classification",
+            task="text-classification" if classes else "regression",
             inputs="texts",
-            hparams={**text_hparams(preprocessing), "num_classes": len(classes)},
+            hparams={**text_hparams(preprocessing), "num_classes": len(classes) or 1},
             classes=tuple(classes),
             fingerprint=fingerprint(splits),
         ),
@@ -79,10 +98,12 @@ def text_preprocessing(
 ) -> Preprocessing:
     """The tokeniser that the options ask for, and the lengths that texts come in."""
     texts = train.rows(np.arange(len(train)))
-    tokenizer = find_tokenizer(options.tokenizer, options.max_vocab_size, texts)
-    counts = map(len, tokenizer.encode(texts, options.max_length))
-    lengths = static_lengths(max(counts, default=1), options.max_length)
-    return Preprocessing(tokenizer=tokenizer, lengths=lengths, classes=classes)
+    return Preprocessing(
+        tokenizer=find_tokenizer(options.tokenizer, options.max_vocab_size, texts),
+        lengths=static_lengths(options.max_length),
+        truncate=options.truncate,
+        classes=classes,
+    )
 
 
 def text_hparams(preprocessing: Preprocessing) -> dict[str, Any]:
@@ -102,7 +123,7 @@ def find_tokenizer(
 
     Raises:
         ValueError: neither a kind of tokeniser nor a path, or not a tokeniser's file.
-        FileNotFoundError: the folder has no tokenizer.json.
+        FileNotFoundError: the folder has no tokeniser.
     """
     if wanted in KINDS:
         return train_tokenizer(wanted, texts, vocab_size)
@@ -112,11 +133,13 @@ def find_tokenizer(
             f"tokenizer={wanted!r} is neither a folder or file nor one of "
             f"{', '.join(KINDS)}{nearest(wanted, KINDS)}"
         )
-    found = [path, path / "tokenizer.json", path / "model" / "tokenizer.json"]
-    file = next((one for one in found if one.is_file()), None)
-    if file is None:
-        raise FileNotFoundError(f"{path} holds no tokenizer.json")
-    tokenizer = Tokenizer(file.read_text("utf-8"))
+    if path.is_file():
+        tokenizer = Tokenizer(path.read_text("utf-8"))
+    else:
+        inside = path / "model"  # of a run
+        tokenizer = Tokenizer(
+            read_tokenizer(inside if inside.exists() else path).to_str()
+        )
     _ = tokenizer.library  # is it one?
     return tokenizer
 
@@ -154,4 +177,4 @@ def names(options: NamesOptions) -> Dataset:
     classes = [
         str(Locale.parse(language).get_display_name("en")) for language in LANGUAGES
     ]
-    return text_classification("names", options, splits, classes)
+    return text_dataset("names", options, splits, classes)

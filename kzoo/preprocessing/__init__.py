@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kzoo.preprocessing.images import resized_crop
-from kzoo.preprocessing.text import Tokenizer, padded
+from kzoo.preprocessing.text import Tokenizer, in_short, padded
 
 
 @dataclass(frozen=True)
@@ -33,9 +33,10 @@ class Preprocessing:
         interpolation: how images are resampled, bilinear or bicubic.
         reversed_channels: colours go in last first: red, green, blue as BGR.
         lengths: the numbers of steps, rising, to the least of which that fits a batch
-            of sequences is padded; longer ones are cut at the last. Few of them, so
-            that few shapes are compiled.
+            of sequences is padded. Few of them, so that few shapes are compiled.
         tokenizer: of texts; it lies beside preprocessing.json as tokenizer.json.
+        truncate: texts of more tokens than the last of ``lengths`` are cut there; else
+            they are refused.
     """
 
     input_mean: tuple[float, ...] | None = None
@@ -50,6 +51,7 @@ class Preprocessing:
     reversed_channels: bool = False
     lengths: tuple[int, ...] = ()
     tokenizer: Tokenizer | None = None
+    truncate: bool = False
 
     def inputs(self, raw: Any) -> Any:
         """Raw examples (batch, ...), or a dict of such -> what the model takes."""
@@ -74,9 +76,20 @@ class Preprocessing:
         return x
 
     def tokens(self, texts: Any) -> np.ndarray:
-        """Texts (batch,) -> token ids (batch, time), at one of ``lengths``."""
+        """Texts (batch,) -> token ids (batch, time), at one of ``lengths``.
+
+        Raises:
+            ValueError: a text is too long, and is not to be cut.
+        """
         assert self.tokenizer is not None
-        ids = self.tokenizer.encode(texts, self.lengths[-1])
+        most = self.lengths[-1]
+        ids = self.tokenizer.encode(texts, most if self.truncate else None)
+        for text, tokens in zip(texts, ids, strict=True):
+            if len(tokens) > most:
+                raise ValueError(
+                    f"the text {in_short(text)} has {len(tokens)} tokens, more than "
+                    f"max_length={most}; truncate=true cuts it"
+                )
         return padded(ids, self.lengths, self.tokenizer.pad_token_id or 0)
 
     def labels(self, raw: np.ndarray) -> np.ndarray:

@@ -63,7 +63,10 @@ class Tokenizer:
     def encode(
         self, texts: Iterable[str], max_length: int | None = None
     ) -> list[list[int]]:
-        """The token ids of each text, cut to ``max_length`` tokens."""
+        """The token ids of each text, cut to ``max_length`` tokens where it is given.
+
+        Tokens that the tokeniser puts at the end stay there.
+        """
         if max_length is None:
             self.library.no_truncation()
         else:
@@ -135,23 +138,17 @@ def train_tokenizer(
     return Tokenizer(made.to_str())
 
 
-def static_lengths(longest: int, max_length: int) -> tuple[int, ...]:
-    """The few lengths that sequences are padded to: doubling, and the last one.
+def static_lengths(max_length: int) -> tuple[int, ...]:
+    """The few lengths that sequences are padded to: doubling, up to the last one.
 
-    Args:
-        longest: tokens of the longest text.
-        max_length: tokens at most.
-
-    Example:
-        >>> static_lengths(45, max_length=128)
-        (8, 16, 32, 48)
+    >>> static_lengths(50)
+    (8, 16, 32, 50)
     """
-    last = min(-(-max(longest, 1) // 8) * 8, max_length)
     lengths, step = [], 8
-    while step < last:
+    while step < max_length:
         lengths.append(step)
         step *= 2
-    return (*lengths, last)
+    return (*lengths, max_length)
 
 
 def padded(
@@ -164,3 +161,8 @@ def padded(
     for row, ids in zip(array, sequences, strict=True):
         row[: len(ids)] = ids[:steps]
     return array
+
+
+def in_short(text: str, most: int = 40) -> str:
+    """A text as an error shows it, by its beginning."""
+    return repr(text if len(text) <= most else text[: most - 3] + "...")

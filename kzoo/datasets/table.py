@@ -1,0 +1,256 @@
+"""CSV files: ``csv:PATH``, a row an example.
+
+The first line names the columns. One column of texts or of image files goes in, or
+some of numbers; one column is the label, or a number to predict.
+"""
+
+import codecs
+import csv
+import dataclasses
+import io
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kzoo.datasets.arrays import ArraysOptions, from_arrays
+from kzoo.datasets.dataset import Dataset, Split
+from kzoo.datasets.embedded import hashed_splits
+from kzoo.datasets.text import TextOptions, text_dataset
+from kzoo.hparams import hp, nearest
+
+SPLITS = ("train", "validation", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOptions(TextOptions):
+    """Options of CSV files."""
+
+    inputs: tuple[str, ...] = hp((), "columns that go in; none = all but the label")
+    label: str | None = hp(None, "the column to predict; none = the last one")
+    split: str | None = hp(
+        None, "a column of train, validation and test; none = split by a hash"
+    )
+    task: str | None = hp(
+        None,
+        "none = regression where labels are numbers with a fraction",
+        choices=(None, "classification", "regression"),
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """A CSV file in memory.
+
+    Attributes:
+        path: of the file.
+        header: the columns' names.
+        rows: of fields, as many as the header has.
+        lines: of the file that each row ends in, for errors.
+    """
+
+    path: Path
+    header: tuple[str, ...]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def column(self, name: str) -> list[str]:
+        """The fields of a column, none of them empty.
+
+        Raises:
+            ValueError: there is no such column, or a field of it is empty.
+        """
+        if name not in self.header:
+            raise ValueError(
+                f"{self.path} has no column {name!r}{nearest(name, self.header)}"
+            )
+        at = self.header.index(name)
+        fields = [row[at] for row in self.rows]
+        for field, line in zip(fields, self.lines, strict=True):
+            if not field.strip():
+                raise ValueError(f"{self.path}, line {line}: {name!r} is empty")
+        return fields
+
+    def numbers(self, name: str) -> np.ndarray:
+        """A column of finite numbers.
+
+        Raises:
+            ValueError: a field is none.
+        """
+        fields = self.column(name)
+        for field, line in zip(fields, self.lines, strict=True):
+            if not _is_number(field):
+                raise ValueError(
+                    f"{self.path}, line {line}: {name!r} holds {field!r}, which is no "
+                    "finite number"
+                )
+        return np.array([float(field) for field in fields])
+
+
+def read_table(path: str | Path) -> Table:
+    """Reads a CSV file; one that ends in .tsv is cut at tabs.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is not UTF-8 (with line and column), has no rows, or rows of
+            another length than the header.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
+    text = decoded(path)
+    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # texts are long
+    delimiter = "\t" if path.suffix == ".tsv" else ","
+    lines_of_text = io.StringIO(text, newline="")
+    reader = csv.reader(lines_of_text, delimiter=delimiter, strict=True)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    try:
+        for row in reader:
+            if not row:  # a blank line
+                continue
+            if rows and len(row) != len(rows[0]):
+                raise ValueError(
+                    f"{path}, line {reader.line_num}: {len(row)} fields, the header "
+                    f"has {len(rows[0])}"
+                )
+            rows.append(row)
+            lines.append(reader.line_num)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
+    if len(rows) < 2:
+        raise ValueError(f"{path} has no rows below its header")
+    header = tuple(name.strip() for name in rows[0])
+    if len(set(header)) < len(header):
+        twice = next(name for name in header if header.count(name) > 1)
+        raise ValueError(f"{path} has two columns {twice!r}")
+    return Table(path, header, rows[1:], lines[1:])
+
+
+def decoded(path: Path) -> str:
+    """The text of a UTF-8 file.
+
+    Raises:
+        ValueError: it is not; names line and column.
+    """
+    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        line = before.count(b"\n") + 1
+        start = before.rfind(b"\n") + 1
+        column = len(before[start:].decode("utf-8", "replace")) + 1
+        raise ValueError(
+            f"{path}, line {line}, column {column}: byte 0x{content[error.start]:02x} "
+            "is not UTF-8; convert the file, as by iconv -f latin1 -t utf-8"
+        ) from None
+
+
+def from_csv(path: str, options: TableOptions) -> Dataset:
+    """Makes a dataset of a CSV file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file or its columns are not as they should be.
+    """
+    table = read_table(path)
+    label = options.label or [c for c in table.header if c != options.split][-1]
+    columns = options.inputs or tuple(
+        name for name in table.header if name not in (label, options.split)
+    )
+    if not columns:
+        raise ValueError(f"{table.path} has no column beside {label!r}")
+    labels, classes = _labels(table, label, options.task)
+    inputs = raw_inputs(table, columns)
+    splits = _splits(table, inputs, labels, options, classes)
+    name = f"csv:{path}"
+    if inputs.dtype == object:
+        return text_dataset(name, options, splits, classes)
+    pairs = {key: (split.inputs, split.labels) for key, split in splits.items()}
+    made = from_arrays(pairs, ArraysOptions(seed=options.seed))
+    return dataclasses.replace(
+        made,
+        name=name,
+        options=options.to_json(),
+        spec=dataclasses.replace(made.spec, classes=classes),
+        preprocessing=dataclasses.replace(made.preprocessing, classes=classes),
+    )
+
+
+def raw_inputs(table: Table, columns: Sequence[str]) -> np.ndarray:
+    """Texts (rows,), or numbers (rows, columns).
+
+    Raises:
+        ValueError: several columns that are not all numbers.
+    """
+    fields = [table.column(name) for name in columns]
+    if len(columns) > 1 or all(map(_is_number, fields[0])):
+        return np.stack([table.numbers(name) for name in columns], 1).astype("float32")
+    texts = np.empty(len(fields[0]), object)
+    texts[:] = fields[0]
+    return texts
+
+
+def _labels(
+    table: Table, column: str, task: str | None
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Classes (rows,) and their names, or targets (rows,) and no names."""
+    fields = table.column(column)
+    whole = all(field.strip().lstrip("+-").isdecimal() for field in fields)
+    if task == "regression" or (task is None and not whole and _all_numbers(fields)):
+        return table.numbers(column).astype("float32"), ()
+    classes = sorted(set(fields), key=float if whole else None)
+    if len(classes) < 2:
+        raise ValueError(f"{table.path}: {column!r} holds the one class {classes[0]!r}")
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[field] for field in fields], "int32"), tuple(classes)
+
+
+def _splits(
+    table: Table,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    options: TableOptions,
+    classes: tuple[str, ...],
+) -> dict[str, Split]:
+    """By the column that says so, or by a hash of the inputs."""
+    if options.split is None:
+        keys = [
+            one.encode() if isinstance(one, str) else one.tobytes() for one in inputs
+        ]
+        splits = hashed_splits(inputs, labels, keys, options.seed)
+    else:
+        where = np.array([name.strip() for name in table.column(options.split)])
+        for name, line in zip(where, table.lines, strict=True):
+            if str(name) not in SPLITS:
+                raise ValueError(
+                    f"{table.path}, line {line}: {options.split!r} holds {str(name)!r}, not "
+                    f"one of {', '.join(SPLITS)}"
+                )
+        kept = {name: where == name for name in SPLITS}
+        splits = {k: Split(inputs[rows], labels[rows]) for k, rows in kept.items()}
+    for name, split in splits.items():
+        if not len(split):
+            raise ValueError(f"{table.path}: no row is in the split {name!r}")
+    for number, one in enumerate(classes):
+        if number not in splits["train"].labels:
+            count = int((labels == number).sum())
+            raise ValueError(
+                f"{table.path}: the class {one!r} has no training example ({count} "
+                "in the file); give it more, or say the splits in a column"
+            )
+    return splits
+
+
+def _is_number(field: str) -> bool:
+    try:
+        return bool(np.isfinite(float(field)))
+    except ValueError:
+        return False
+
+
+def _all_numbers(fields: Sequence[str]) -> bool:
+    return all(map(_is_number, fields))

@@ -1,0 +1,222 @@
+"""CSV files, arrays of str, and what is wrong with the files that people have."""
+
+import csv
+import random
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import kzoo
+from kzoo.datasets.table import TableOptions, from_csv, read_table
+
+WORDS = ("good", "fine", "great"), ("bad", "poor", "awful")
+
+
+def reviews(count: int = 120) -> list[tuple[str, str]]:
+    draw = random.Random(0)
+    rows = []
+    for i in range(count):
+        word = draw.choice(WORDS[i % 2])
+        rows.append((f'a {word} film, says "{i}"\nand more', ("up", "down")[i % 2]))
+    return rows
+
+
+def written(path: Path, header: Any, rows: Any, **changes: Any) -> str:
+    with open(path, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, **changes)
+        writer.writerow(header)
+        writer.writerows(rows)
+    return str(path)
+
+
+def load(path: str, **options: Any) -> Any:
+    return from_csv(path, TableOptions(**options))
+
+
+def test_texts_with_commas_quotes_and_line_ends(tmp_path: Path) -> None:
+    path = written(tmp_path / "reviews.csv", ["text", "mood"], reviews())
+    data = load(path)
+    assert (data.spec.task, data.spec.inputs) == ("text-classification", "texts")
+    assert data.spec.classes == ("down", "up")
+    found = {
+        text: data.spec.classes[label]
+        for split in data.splits.values()
+        for text, label in zip(split.inputs, split.labels, strict=True)
+    }
+    assert found == dict(reviews())
+    assert load(path).spec == data.spec != load(path, seed=1).spec
+    tabs = written(
+        tmp_path / "reviews.tsv", ["text", "mood"], reviews(), delimiter="\t"
+    )
+    assert load(tabs).spec.fingerprint == data.spec.fingerprint
+
+
+def test_the_same_text_is_in_one_split(tmp_path: Path) -> None:
+    rows = [(f"text {i % 40}", str(i % 2)) for i in range(160)]
+    data = load(written(tmp_path / "a.csv", ["text", "label"], rows))
+    where = [set(split.inputs) for split in data.splits.values()]
+    assert sum(map(len, where)) == 40
+
+
+def test_numbers_are_columns_and_whole_labels_are_classes(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    numbers = rng.normal(size=(80, 3))
+    rows = [[*row, (2, 10)[i % 2]] for i, row in enumerate(numbers)]
+    path = written(tmp_path / "a.csv", ["height", "weight", "age", "group"], rows)
+    data = load(path)
+    assert data.spec.task == "tabular-classification"
+    assert data.spec.classes == ("2", "10") == data.preprocessing.classes  # by value
+    assert data.spec.hparams["num_features"] == 3
+    together = np.concatenate([split.inputs for split in data.splits.values()])
+    order = [np.argsort(array[:, 0]) for array in (together, numbers)]
+    np.testing.assert_allclose(together[order[0]], numbers[order[1]], rtol=1e-6)
+    fewer = load(path, inputs=("age", "height"))
+    assert fewer.spec.hparams["num_features"] == 2
+    target = load(path, label="weight", inputs=("height",))
+    assert (target.spec.task, target.spec.classes) == ("regression", ())
+    assert load(path, task="regression").spec.task == "regression"
+    assert target.spec.hparams["num_classes"] == 1
+
+
+def test_a_target_of_texts_is_a_regression_of_texts(tmp_path: Path) -> None:
+    rows = [(f"number {i}", i / 7) for i in range(60)]
+    data = load(written(tmp_path / "a.csv", ["text", "value"], rows))
+    assert (data.spec.task, data.spec.inputs) == ("regression", "texts")
+    batch = data.eval_batches("train", len(data.splits["train"]))[0]
+    assert batch["labels"].std() == pytest.approx(1, abs=1e-5)
+
+
+def test_the_file_may_say_the_splits(tmp_path: Path) -> None:
+    names = ("train", "train", "validation", "test")
+    rows = [(f"t{i}", i // 4 % 2, names[i % 4]) for i in range(40)]
+    path = written(tmp_path / "a.csv", ["text", "label", "part"], rows)
+    data = load(path, split="part", label="label")
+    assert [len(data.splits[name]) for name in names[1:]] == [20, 10, 10]
+    assert set(data.splits["test"].inputs) == {f"t{i}" for i in range(3, 40, 4)}
+
+
+ROWS = "text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(40))
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "message"),
+    [
+        (ROWS, {"label": "lable"}, "a.csv has no column 'lable'. Did you mean 'label'"),
+        (ROWS, {"inputs": ("txt",)}, "a.csv has no column 'txt'. Did you mean 'text'?"),
+        (ROWS + "one,two,3\n", {}, "a.csv, line 42: 3 fields, the header has 2"),
+        (ROWS + "alone\n", {}, "a.csv, line 42: 1 fields, the header has 2"),
+        (ROWS + '"a\nb",1\n ,1\n', {}, "a.csv, line 44: 'text' is empty"),
+        (ROWS + "a,\n", {}, "a.csv, line 42: 'label' is empty"),
+        (ROWS + '"a,1\n', {}, "a.csv, line 42: unexpected end of data"),
+        ("text,label\n", {}, "a.csv has no rows below its header"),
+        ("", {}, "a.csv has no rows below its header"),
+        ("a,a\n1,2\n", {}, "a.csv has two columns 'a'"),
+        ("label\n1\n2\n", {}, "a.csv has no column beside 'label'"),
+        ("text,label\na,1\nb,1\n", {}, "'label' holds the one class '1'"),
+        (
+            ROWS + "z,9\n" * 2,
+            {"seed": 1},
+            "the class '9' has no training example (2 in",
+        ),
+        (
+            "x,y,label\n1,2,0\n3,four,1\n",
+            {},
+            "a.csv, line 3: 'y' holds 'four', which is no finite number",
+        ),
+        (
+            "x,label\n1,0\nnan,1\n3,x\n",
+            {"label": "x", "task": "regression"},
+            "line 3: ",
+        ),
+        (
+            ROWS + "word " * 300 + ",1\n",
+            {},
+            "has 300 tokens, more than max_length=256;",
+        ),
+        (ROWS, {"tokenizer": "wrod"}, "tokenizer='wrod' is neither a folder or file"),
+        (
+            ROWS.replace("label", "label,split")
+            .replace("1\n", "1,train\n")
+            .replace("0\n", "0,tset\n"),
+            {"split": "split", "label": "label"},
+            "a.csv, line 2: 'split' holds 'tset', not one of train, validation, test",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_file_is_one_line(
+    content: str, options: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "a.csv").write_text(content, encoding="utf-8")
+    with pytest.raises(ValueError) as error:
+        load(str(tmp_path / "a.csv"), **options)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError, match=r"there is no file .*nothing\.csv"):
+        load(str(tmp_path / "nothing.csv"))
+
+
+@given(
+    st.lists(st.text("aé日\t", max_size=4), max_size=4),
+    st.text("aé日", max_size=4),
+    st.booleans(),
+)
+def test_invalid_utf8_is_told_by_line_and_column(
+    lines: list[str], before: str, mark: bool
+) -> None:
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "a.csv"
+        start = "".join(line + "\n" for line in lines) + before
+        content = (b"\xef\xbb\xbf" if mark else b"") + start.encode() + b"\xe9,1\n"
+        path.write_bytes(content)
+        with pytest.raises(ValueError) as error:
+            read_table(path)
+        where = f"line {len(lines) + 1}, column {len(before) + 1}: byte 0xe9 is not"
+        assert where in str(error.value)
+
+
+def test_a_mark_at_the_beginning_is_no_part_of_a_name(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(ROWS, encoding="utf-8-sig")
+    assert read_table(tmp_path / "a.csv").header == ("text", "label")
+
+
+# --- arrays of str ----------------------------------------------------------------
+
+
+def test_arrays_of_str_are_texts() -> None:
+    texts = np.array([text for text, _ in reviews()])
+    labels = np.array([mood == "up" for _, mood in reviews()]).astype("int32")
+    data = kzoo.load_dataset((texts, labels), tokenizer="character", max_length=64)
+    assert (data.spec.task, data.spec.inputs) == ("text-classification", "texts")
+    assert data.spec.hparams["num_classes"] == 2
+    assert data.spec.hparams["sequence_length"] == 64
+    found = np.concatenate([split.inputs for split in data.splits.values()])
+    assert sorted(found) == sorted(texts)
+    as_objects = kzoo.load_dataset(
+        (texts.astype(object), labels), tokenizer="character", max_length=64
+    )
+    assert as_objects.spec == data.spec
+    target = kzoo.load_dataset((texts, labels * 0.5), max_length=64)
+    assert target.spec.task == "regression"
+
+
+def test_a_tokenizer_may_be_taken_from_a_model(tmp_path: Path) -> None:
+    texts = np.array([text for text, _ in reviews()], object)
+    labels = np.arange(len(texts)) % 2
+    first = kzoo.load_dataset((texts, labels))
+    model = kzoo.build_model("gru", vocab_size=9, units=4, num_layers=1)
+    kzoo.save(model, tmp_path / "model", preprocessing=first.preprocessing)
+    upper = np.array([text.upper() for text in texts], object)
+    for place in (tmp_path / "model", tmp_path, tmp_path / "model" / "tokenizer.json"):
+        taken = kzoo.load_dataset((upper, labels), tokenizer=str(place))
+        assert taken.preprocessing.tokenizer == first.preprocessing.tokenizer
+    with pytest.raises(FileNotFoundError, match="has no tokeniser"):
+        kzoo.load_dataset((texts, labels), tokenizer=str(Path(__file__).parent))
