@@ -12,6 +12,7 @@ import numpy as np
 
 from kzoo import distribution as distributions
 from kzoo import weights
+from kzoo.datasets import Dataset
 from kzoo.tasks import get_task
 from kzoo.training import Run, plan
 from kzoo.training.fit import compiled, config_of, fit_into, seeded
@@ -118,7 +119,7 @@ def planned_by(config: Mapping[str, Any], dataset: Any, seed: int) -> Plan:
     planned = plan(
         start or config["model"]["name"],
         source,
-        data=known["options"] if isinstance(source, str) else None,
+        data=None if isinstance(source, Dataset) else known["options"],
         settings={**config["model"]["hparams"], **config["recipe"], "seed": seed},
     )
     if planned.dataset.spec.fingerprint != known["fingerprint"]:

@@ -69,6 +69,7 @@ class SweepOracle(keras_tuner.Oracle):
     Attributes:
         records: by the trial's id; ``trials`` is KerasTuner's view of them.
         curves: of each trial, the best value so far after each epoch.
+        exhausted: whether there is nothing left to propose.
         gave_up: why the sweep was given up, or None.
         watch: told after each change.
     """
@@ -92,6 +93,7 @@ class SweepOracle(keras_tuner.Oracle):
         self.records: dict[str, Record] = {}
         self.curves: dict[str, list[float]] = {}
         self.interrupted: list[str] = []
+        self.exhausted = False
         self.gave_up: str | None = None
         self.watch: Callable[[], None] = lambda: None
         self.lock = threading.RLock()
@@ -110,9 +112,13 @@ class SweepOracle(keras_tuner.Oracle):
         """The epoch to which a new trial trains."""
         return self.search.epochs
 
-    def promoted(self) -> str | None:
-        """A paused trial that gets more epochs now; its ``until`` is set anew."""
+    def promotable(self) -> Record | None:
+        """A paused trial that may have more epochs now."""
         return None
+
+    def next_until(self, record: Record) -> int:
+        """The epoch to which a promoted trial trains."""
+        return self.search.epochs
 
     # What the tuner calls, in this process or through KerasTuner's chief.
 
@@ -141,7 +147,11 @@ class SweepOracle(keras_tuner.Oracle):
     def _next(self) -> str | None:
         if self.interrupted:
             return self.interrupted.pop(0)
-        return self.promoted() or self._new()
+        paused = self.promotable()
+        if paused is not None:
+            paused.until = self.next_until(paused)
+            return paused.id
+        return self._new()
 
     def _new(self) -> str | None:
         number = len(self.records)
@@ -150,6 +160,7 @@ class SweepOracle(keras_tuner.Oracle):
         values = self.propose(number)
         if values is None:
             log.info("the space has no more values to try")
+            self.exhausted = True
             return None
         self._tried_so_far.add(self._compute_values_hash(values))
         record = Record(
@@ -233,6 +244,14 @@ class SweepOracle(keras_tuner.Oracle):
                 f"{told}; the whole of it is in "
                 f"{self.search.folder / f'{last.id}.error.txt'}"
             )
+
+    @property
+    def over(self) -> bool:
+        """Whether no trial runs, and none will."""
+        with self.lock:
+            busy = self.ongoing_trials or self.interrupted
+            new = len(self.records) < self.search.trials and not self.exhausted
+            return bool(self.gave_up) or not (busy or new or self.promotable())
 
     # What is remembered.
 

@@ -9,6 +9,8 @@ from typing import Any, NamedTuple
 
 import keras_tuner
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from threadpoolctl import threadpool_limits
 
 from kzoo.tuning import space
 from kzoo.tuning.oracle import Search, SweepOracle
@@ -119,7 +121,10 @@ class BayesianOracle(RandomOracle, keras_tuner.oracles.BayesianOptimizationOracl
             return super().propose(number)
         self._random_state = np.random.RandomState(seed_of(self.seed, number, "gp"))
         self.gpr = self._make_gpr()
-        answer = self.populate_space(trial_id(number))
+        # Its matrices are small: threads would only wait for each other.
+        with warnings.catch_warnings(), threadpool_limits(1):
+            warnings.simplefilter("ignore", ConvergenceWarning)  # a bound is near
+            answer = self.populate_space(trial_id(number))
         values = {name: _plain(value) for name, value in answer["values"].items()}
         return self.drawn(number) if self._duplicate(values) else values
 
@@ -152,19 +157,23 @@ class HyperbandOracle(RandomOracle):
     def first_until(self, number: int) -> int:
         return self._bracket(number).rungs[0]
 
-    def promoted(self) -> str | None:
+    def promotable(self) -> Record | None:
         for bracket in brackets(self.search.trials, self.search.epochs):
             members = [
                 record
                 for record in self.records.values()
                 if record.number in bracket.numbers
             ]
-            found = self._promoted(bracket, members)
+            found = self._promotable(bracket, members)
             if found is not None:
-                return found.id
+                return found
         return None
 
-    def _promoted(self, bracket: "Bracket", members: list[Record]) -> Record | None:
+    def next_until(self, record: Record) -> int:
+        later = self._bracket(record.number).rungs
+        return next(rung for rung in later if rung > record.until)
+
+    def _promotable(self, bracket: "Bracket", members: list[Record]) -> Record | None:
         if len(members) < len(bracket.numbers):
             return None
         for i, rung in enumerate(bracket.rungs[:-1]):
@@ -174,7 +183,6 @@ class HyperbandOracle(RandomOracle):
             waiting = [r for r in members if r.until == rung and r.status == PAUSED]
             if len(ahead) < bracket.sizes[i + 1] and waiting:
                 best = max(waiting, key=lambda r: (self._gain(r), -r.number))
-                best.until = bracket.rungs[i + 1]
                 return best
         return None
 

@@ -8,7 +8,7 @@ from kzoo import weights
 from kzoo.hparams import plain
 from kzoo.registry import find_family
 from kzoo.training import Run
-from kzoo.tuning import disk
+from kzoo.tuning import disk, plots
 from kzoo.tuning.objectives import pareto_front
 from kzoo.tuning.oracle import Search, SweepOracle
 from kzoo.tuning.records import TABLE, Record, ranked, table, write_table
@@ -56,6 +56,23 @@ class Reporter:
             disk.tidy(search.folder, found, kept)
         if self.watch is not None:
             self.watch(rows)
+
+    def draw(self) -> None:
+        """The sweep's plots/, once it is over."""
+        search, found = self.oracle.search, list(self.oracle.records.values())
+        objective, folder = search.objectives[0], self.folder / "plots"
+        scored = ranked(found, objective)
+        if not scored:
+            return
+        folder.mkdir(exist_ok=True)
+        plots.history(folder / "history.png", found, objective)
+        plots.parallel(folder / "parallel.png", search.ranges, found, objective)
+        if len(scored) >= plots.FEWEST_SCORES:
+            shares = plots.importances(search.ranges, found, objective)
+            plots.importance_bars(folder / "importances.png", shares, len(scored))
+        if len(search.objectives) > 1:
+            front = pareto(search, scored)
+            plots.pareto(folder / "pareto.png", found, front, search.objectives)
 
 
 def sweep_table(search: Search, found: list[Record]) -> list[dict[str, Any]]:

@@ -31,6 +31,7 @@ class TuneOptions(HParams):
     max_weights: int = hp(
         0, "trainable weights beyond which a trial fails unbuilt; 0 = any number", min=0
     )
+    wait_seconds: float = hp(120.0, "that a worker waits for its chief", min=0.1)
     failures: float = hp(
         0.5, "share of failed trials beyond which the sweep ends", min=0.0, max=1.0
     )

@@ -23,7 +23,13 @@ from kzoo.tuning.report import BEST
 SWEEP = "sweep.json"
 
 # What a sweep may change without being another one.
-_FREE = ("trials", "options.keep", "options.disk_gb", "options.failures")
+_FREE = (
+    "trials",
+    "options.keep",
+    "options.disk_gb",
+    "options.failures",
+    "options.wait_seconds",
+)
 
 
 @dataclass(frozen=True)

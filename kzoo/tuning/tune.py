@@ -15,6 +15,7 @@ from kzoo.tuning.report import Reporter
 from kzoo.tuning.request import Request, TuneOptions
 from kzoo.tuning.sweep import SWEEP, Sweep, check_standing
 from kzoo.tuning.tuner import SweepTuner, Trials
+from kzoo.tuning.workers import be_chief, be_worker, role, run_workers
 
 log = logging.getLogger(__name__)
 
@@ -109,16 +110,25 @@ def tune(
         options=hparams.replace(TuneOptions(), "tune", options or {}),
         distribution=distributions.resolve(distribution).kind,
     )
+    if workers > 1:
+        request.to_json()  # a process of its own can make the same
+    if workers < 1:
+        raise ValueError(f"workers={workers}: one at least")
+    if existing not in ("resume", "fresh"):
+        raise ValueError(f"existing={existing!r} is not one of resume, fresh")
+    part = role()
     base = request.base()
     folder = Path(out or f"runs/{base.name}_{base.dataset.name}_sweep")
     search = request.search(base, folder)
     oracle = ORACLES[tuner](search)
-    config = request.config(base, search)
-    if existing not in ("resume", "fresh"):
-        raise ValueError(f"existing={existing!r} is not one of resume, fresh")
+    trained = Trials(request, base.dataset, search.objectives, search.folder)
+    if part == "worker":
+        be_worker(oracle, trained, request.options.wait_seconds)
+        return Sweep(folder)
     if existing == "fresh" and folder.exists():
         with locked(folder):
             move_aside(folder)
+    config = request.config(base, search)
     check_standing(folder, config)
     search.folder.mkdir(parents=True, exist_ok=True)
     with locked(folder), logged(folder):
@@ -126,9 +136,14 @@ def tune(
         oracle.reload()
         reporter = Reporter(folder, oracle, request.options, watch)
         oracle.watch = reporter.update
-        common = Trials(request, base.dataset, search.objectives, search.folder)
-        SweepTuner(oracle, common).search()
+        if part == "chief":
+            be_chief(oracle)
+        elif workers > 1:
+            run_workers(oracle, request, folder, workers)
+        else:
+            SweepTuner(oracle, trained).search()
         oracle.finish()
+        reporter.draw()
     if oracle.gave_up:
         raise SweepError(oracle.gave_up)
     return Sweep(folder)

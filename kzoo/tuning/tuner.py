@@ -22,6 +22,7 @@ from kzoo.training.fit import compiled, config_of, fit_into, seeded
 from kzoo.training.plan import Plan, plan
 from kzoo.training.run import logged, prepared
 from kzoo.tuning import disk, records
+from kzoo.tuning.board import write_session
 from kzoo.tuning.objectives import Objective, cost, finite
 from kzoo.tuning.records import Record, seed_of
 from kzoo.tuning.request import Request
@@ -140,13 +141,15 @@ class SweepTuner(keras_tuner.Tuner):
         record = records.load_record(trials.folder, trial.trial_id)
         scores: list[dict[str, float]] = []
         epochs = 0
+        pruned = False
         reports = Reports(self.oracle, record, trials)
         for execution, seed in enumerate(trials.seeds(record.number)):
             along = [] if execution else [reports]
             run, found = self.execute(record, execution, seed, along)
             scores.append(found)
             epochs = max(epochs, len(run.history))
-            if reports.pruned:
+            pruned = not execution and was_pruned(run, record.until)
+            if pruned:
                 break
         means = {
             name: float(np.mean([score[name] for score in scores]))
@@ -155,7 +158,7 @@ class SweepTuner(keras_tuner.Tuner):
         if not finite(means):
             raise NonFiniteScoreError(f"the score is no number: {means}")
         wanted = {one.name: means[one.name] for one in trials.objectives}
-        result = records.Result(wanted, means["loss"], epochs, reports.pruned)
+        result = records.Result(wanted, means["loss"], epochs, pruned)
         result.save(trials.folder, record.id)
 
     def execute(
@@ -186,7 +189,19 @@ class SweepTuner(keras_tuner.Tuner):
                     if one.is_cost
                     else float(scores[one.name])
                 )
+            write_session(run.folder / "tensorboard", folder.name, record.values, found)
         return run, found
+
+
+def was_pruned(run: Run, until: int) -> bool:
+    """Whether it stopped before its time, and not by itself.
+
+    It is read from the run: the process that pruned it may have been killed since.
+    """
+    epochs = len(run.history)
+    patience = run.config["recipe"]["early_stopping"]
+    by_itself = patience and epochs - run.metrics["best_epoch"] >= patience
+    return epochs < until and not by_itself
 
 
 class NonFiniteScoreError(ArithmeticError):
@@ -234,7 +249,6 @@ class Reports(keras.callbacks.Callback):
         self.record = record
         self.folder = trials.run_folder(record.id, 0)
         self.objective = trials.objectives[0]
-        self.pruned = False
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         for row in records.history(self.folder):  # of a trial that was interrupted
@@ -242,7 +256,6 @@ class Reports(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self._report(epoch + 1, logs or {}):
-            self.pruned = True
             self.model.stop_training = True
 
     def _report(self, epoch: int, row: Mapping[str, float]) -> bool:

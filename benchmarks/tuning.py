@@ -1,0 +1,195 @@
+"""What kzoo's default sweep finds, and for how many epochs, beside KerasTuner's own.
+
+    python benchmarks/tuning.py run 0 1 2 3 4      the sweeps of these seeds
+    python benchmarks/tuning.py table              what they came to, as Markdown
+    python benchmarks/tuning.py memory             resident memory over 50 trials
+    python benchmarks/tuning.py kill               a sweep killed 20 times
+
+The data are digits with 10 labels a class, 100 to train and 100 to choose by. All sides
+search the same declared space; KerasTuner's proposals are trained by kzoo's code, from
+the same list of seeds. Sweeps lie in runs/benchmarks/tuning and stay: the same command
+goes on with them.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import keras_tuner
+import numpy as np
+
+import kzoo
+from kzoo import weights
+from kzoo.distillation import few_labels
+from kzoo.training import Run
+from kzoo.training.evaluate import split_scores
+from kzoo.tuning import records, space
+from kzoo.tuning.request import Request
+from kzoo.tuning.tuner import SweepTuner, Trials
+
+OUT = Path("runs/benchmarks/tuning")
+TRIALS, EPOCHS = 30, 15
+MODEL = "cnn_tiny"
+BUDGET = TRIALS * EPOCHS
+THEIRS = {
+    "random": keras_tuner.oracles.RandomSearchOracle,
+    "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
+}
+# By name, kzoo's: the default and what else was tried.
+OURS = {
+    "default": {},
+    "random_median": {"tuner": "random", "prune": "median"},
+    "tpe_median": {"tuner": "tpe", "prune": "median"},
+    "tpe_halving": {"tuner": "tpe", "prune": "halving"},
+    "bayesian_halving": {"tuner": "bayesian", "prune": "halving"},
+    "hyperband": {"tuner": "hyperband", "prune": "none"},
+}
+
+
+def data(seed: int) -> kzoo.datasets.Dataset:
+    return few_labels(kzoo.load_dataset("digits", seed=seed), 10, seed)[0]
+
+
+def request(seed: int, **changes: object) -> Request:
+    words = {"settings": {"epochs": EPOCHS, "snapshot_every": "3600s"}, "seed": seed}
+    return Request(MODEL, data(seed), **words, **changes)
+
+
+class TheirTuner(SweepTuner):
+    """KerasTuner's loop and oracle, over kzoo's training."""
+
+    def run_trial(self, trial, *args, **kwargs):
+        number = int(trial.trial_id)
+        values = trial.hyperparameters.values
+        record = records.Record(number, "running", dict(values), 0, EPOCHS)
+        seed = self.trials.seeds(number)[0]
+        run, found = self.execute(record, 0, seed, [])
+        row = {"values": values, "history": [r["val_accuracy"] for r in run.history]}
+        weights.write_json(self.trials.folder / f"{number:04d}.trial.json", row)
+        self.oracle.update_trial(trial.trial_id, {"accuracy": found["accuracy"]})
+
+
+def theirs(name: str, seed: int) -> None:
+    """KerasTuner's sweep of so many whole trials."""
+    asked = request(seed)
+    folder = OUT / f"keras_tuner_{name}" / f"seed_{seed}"
+    if (folder / "done.json").exists():
+        return
+    base = asked.base()
+    search = asked.search(base, folder)
+    search.folder.mkdir(parents=True, exist_ok=True)
+    oracle = THEIRS[name](
+        objective=keras_tuner.Objective("accuracy", "max"),
+        max_trials=TRIALS,
+        seed=seed + 1,  # it takes 0 for no seed
+        hyperparameters=space.declare(search.ranges, keras_tuner.HyperParameters()),
+    )
+    oracle.verbose = 0
+    trials = Trials(asked, base.dataset, search.objectives, search.folder)
+    TheirTuner(oracle, trials).search()
+    histories = [
+        json.loads(path.read_text())["history"]
+        for path in sorted(search.folder.glob("*.trial.json"))
+    ]
+    finish(folder, histories, asked)
+
+
+def ours(name: str, seed: int) -> None:
+    """kzoo's, trial after trial until it has used as many epochs."""
+    asked = request(seed)
+    folder = OUT / f"kzoo_{name}" / f"seed_{seed}"
+    if (folder / "done.json").exists():
+        return
+    trials, used = TRIALS, 0
+    while used < BUDGET:
+        sweep = kzoo.tune(
+            MODEL,
+            asked.dataset,
+            trials=trials,
+            seed=seed,
+            out=folder,
+            options={"keep": 1},
+            **asked.settings,
+            **OURS[name],
+        )
+        used = sum(row["epochs"] for row in sweep.trials)
+        trials += 10
+    histories = [
+        [row["val_accuracy"] for row in records.history(path)]
+        for path in sorted((folder / "trials").glob("[0-9]*[0-9]"))
+    ]
+    finish(folder, histories, asked)
+
+
+def finish(folder: Path, histories: list[list[float]], asked: Request) -> None:
+    """Keeps the curve of the sweep, and the winner's test score."""
+    best = max(
+        (path for path in folder.glob("trials/*/model")),
+        key=lambda path: (
+            Run(path.parent).metrics["validation"]["accuracy"],
+            -Run(path.parent).metrics["validation"]["loss"],
+        ),
+    ).parent
+    test = split_scores(weights.load(best), asked.dataset, "test")["accuracy"]
+    told = {"histories": histories, "best": best.name, "test": test}
+    weights.write_json(folder / "done.json", told)
+
+
+def best_after(histories: list[list[float]]) -> np.ndarray:
+    """The best validation accuracy after each epoch of the whole sweep."""
+    return np.maximum.accumulate(np.concatenate([np.array(h) for h in histories]))
+
+
+def load(side: str, seed: int) -> dict:
+    return json.loads((OUT / side / f"seed_{seed}" / "done.json").read_text())
+
+
+def table(sides: list[str]) -> None:
+    """One row a side: what it found with all the epochs, and when it had random's."""
+    seeds = [
+        seed
+        for seed in range(50)
+        if all((OUT / side / f"seed_{seed}" / "done.json").exists() for side in sides)
+    ]
+    print(f"{len(seeds)} seeds: {seeds}\n")
+    random = {s: best_after(load("keras_tuner_random", s)["histories"]) for s in seeds}
+    print(
+        "| sweep | trials | validation, % | test of the winner, % "
+        "| epochs to random's best: median | by seed |"
+    )
+    print("|---|---|---|---|---|---|")
+    for side in sides:
+        found, tests, needed, counts = [], [], [], []
+        for seed in seeds:
+            done = load(side, seed)
+            curve = best_after(done["histories"])[:BUDGET]
+            reached = np.flatnonzero(curve >= random[seed][-1])
+            needed.append(int(reached[0]) + 1 if len(reached) else None)
+            found.append(100 * curve[-1])
+            tests.append(100 * done["test"])
+            counts.append(len(done["histories"]))
+        ordered = sorted(BUDGET + 1 if n is None else n for n in needed)
+        median = ordered[len(ordered) // 2]
+        print(
+            f"| {side} | {np.mean(counts):.0f} | {np.mean(found):.2f} "
+            f"| {np.mean(tests):.2f} ± {np.std(tests, ddof=1):.2f} "
+            f"| {median if median <= BUDGET else 'not reached'} | {needed} |"
+        )
+    theirs = [int(np.argmax(random[s] >= random[s][-1])) + 1 for s in seeds]
+    print(f"\nKerasTuner's random search used {BUDGET} epochs; half is {BUDGET // 2}.")
+    print("It found its best itself after", theirs)
+
+
+if __name__ == "__main__":
+    what, *rest = sys.argv[1:] or ["table"]
+    if what == "run":
+        wanted = [word for word in rest if not word.isdigit()]
+        for seed in [int(word) for word in rest if word.isdigit()]:
+            for name in THEIRS:
+                if not wanted or f"keras_tuner_{name}" in wanted:
+                    theirs(name, seed)
+            for name in OURS:
+                if not wanted or f"kzoo_{name}" in wanted:
+                    ours(name, seed)
+    else:
+        table(rest or sorted(path.name for path in OUT.iterdir()))
