@@ -413,7 +413,7 @@ def test_importances_name_what_matters():
             "activation": ("relu", "gelu")[rng.integers(2)],
         }
         score = 1 - (np.log10(values["learning_rate"]) + 2) ** 2
-        score += 0.3 * (values["activation"] == "gelu")
+        score += 1.5 * (values["activation"] == "gelu")
         told = {"accuracy": score}
         found.append(Record(number, "completed", values, 0, 1, 1, told, 0.0))
     shares = importances(ranges, found, Objective("accuracy", "max"))
@@ -508,7 +508,7 @@ def test_the_command_from_sweep_to_replay(tmp_path, capsys, backend):
     assert main([*words, "--retrain", "1"]) == 0
     table, told = capsys.readouterr()
     assert "trial 1/2  trial 0  status completed" in told
-    assert "kzoo.build_model('mlp', dropout_rate=0.0, units=(8,))" in table
+    assert "kzoo.build_model('mlp', channels=1, image_size=8, units=(8,))" in table
     assert f"kzoo train mlp --config {out}/best.json" in table.replace("\n", "")
     assert "test accuracy 0." in table
     assert main([*words, "--json"]) == 0  # nothing is run twice

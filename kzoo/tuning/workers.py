@@ -137,16 +137,19 @@ def run_workers(oracle: SweepOracle, request: Request, sweep: Path, count: int) 
                 time.sleep(POLL_SECONDS)
                 for i, worker in enumerate(list(workers)):
                     code = worker.process.poll()
-                    if code == 0 or (code is not None and oracle.over):
+                    if code is None:
+                        continue
+                    let_go(worker.process)
+                    if code == 0 or oracle.over:
                         workers.remove(worker)
-                    elif code is not None:
+                    else:
                         bury(oracle, worker, code, sweep)
                         worker.process = start(sweep, worker.name, i, port)
         finally:
             for worker in workers:
                 worker.process.send_signal(signal.SIGTERM)
             for worker in workers:
-                worker.process.wait()
+                let_go(worker.process)
 
 
 def start(sweep: Path, name: str, device: int, port: int) -> "subprocess.Popen[bytes]":
@@ -170,6 +173,13 @@ def start(sweep: Path, name: str, device: int, port: int) -> "subprocess.Popen[b
             stdout=told,
             stderr=told,
         )
+
+
+def let_go(process: "subprocess.Popen[bytes]") -> None:
+    """Waits for a process that ends, and closes its pipe."""
+    process.wait()
+    if process.stdin is not None:
+        process.stdin.close()
 
 
 def one_device(number: int) -> str:
