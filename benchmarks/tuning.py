@@ -12,9 +12,15 @@ goes on with them.
 """
 
 import json
+import os
+import shutil
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
+import keras
 import keras_tuner
 import numpy as np
 
@@ -24,6 +30,7 @@ from kzoo.distillation import few_labels
 from kzoo.training import Run
 from kzoo.training.evaluate import split_scores
 from kzoo.tuning import records, space
+from kzoo.tuning.disk import size
 from kzoo.tuning.request import Request
 from kzoo.tuning.tuner import SweepTuner, Trials
 
@@ -185,9 +192,83 @@ def table(sides: list[str]) -> None:
     print("It found its best itself after", theirs)
 
 
+SMALL = {"units": (16,), "activation": "relu", "epochs": 2, "snapshot_every": "3"}
+
+
+def memory(trials: int = 50) -> None:
+    """Resident memory and disk after each trial of a sweep."""
+    resident, disk = [], []
+    folder = OUT / f"memory_{keras.config.backend()}"
+    cap = 1e-3  # GB
+
+    def watch(rows: list[dict]) -> None:
+        if rows[-1]["status"] != "running":
+            pages = int(Path("/proc/self/statm").read_text().split()[1])
+            resident.append(pages * os.sysconf("SC_PAGE_SIZE") / 1e6)
+            disk.append(size(folder) / 1e6)
+
+    kzoo.tune(
+        "mlp",
+        "digits",
+        trials=trials,
+        out=folder,
+        existing="fresh",
+        options={"disk_gb": cap},
+        watch=watch,
+        **SMALL,
+    )
+    after, last = resident[4], max(resident[5:])
+    print(f"{keras.config.backend()}, {trials} trials")
+    print(
+        f"resident after the fifth {after:.0f} MB, at most {last:.0f} MB later:", end=""
+    )
+    print(f" {last / after - 1:+.1%}; at the end {resident[-1]:.0f} MB")
+    print(f"disk at most {max(disk):.2f} MB, the cap is {1e3 * cap:.2f} MB")
+
+
+def kill(kills: int = 20, trials: int = 8) -> None:
+    """The table of a sweep that is killed at random moments, and of one that is not."""
+    folder = OUT / f"kill_{keras.config.backend()}"
+    shutil.rmtree(folder, ignore_errors=True)
+    words = {"trials": trials, **SMALL, "epochs": 4}
+    straight = kzoo.tune("mlp", "digits", out=folder / "straight", **words)
+    program = (
+        "import sys, kzoo; kzoo.tune('mlp', 'digits', out=sys.argv[1], "
+        f"**{words!r}); print('over')"
+    )
+    rng = np.random.default_rng(0)
+    done = 0
+    while done < kills:
+        process = subprocess.Popen(
+            [sys.executable, "-c", program, str(folder / "killed")],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        # Its work begins when it writes; then a moment that is long enough to kill it
+        # anywhere, and too short for it to come to its end before the last kill.
+        log = folder / "killed" / "log.txt"
+        before = log.stat().st_mtime_ns if log.exists() else 0
+        while not log.exists() or log.stat().st_mtime_ns == before:
+            if process.poll() is not None:
+                sys.exit(f"the sweep was over after {done} kills: take more trials")
+            time.sleep(0.002)
+        time.sleep(rng.uniform(0, 0.8))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        done += 1
+    killed = kzoo.tune("mlp", "digits", out=folder / "killed", **words)
+    tables = [(one.folder / "trials.csv").read_text() for one in (straight, killed)]
+    found = records.load_records(killed.folder / "trials")
+    ends = [record.ended for record in found]
+    print(f"{keras.config.backend()}: {done} kills, {len(found)} trials, ended {ends}")
+    print("the same table" if tables[0] == tables[1] else "ANOTHER TABLE")
+
+
 if __name__ == "__main__":
     what, *rest = sys.argv[1:] or ["table"]
-    if what == "run":
+    if what in ("memory", "kill"):
+        {"memory": memory, "kill": kill}[what]()
+    elif what == "run":
         wanted = [word for word in rest if not word.isdigit()]
         for seed in [int(word) for word in rest if word.isdigit()]:
             for name in THEIRS:

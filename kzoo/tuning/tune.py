@@ -95,6 +95,12 @@ def tune(
     """
     if epochs is not None:
         settings = {**settings, "epochs": epochs}
+    where = distributions.resolve(distribution)
+    if where.shard[1] > 1:
+        raise ValueError(
+            f"distribution {distribution!r} runs a training in {where.shard[1]} "
+            "processes, a trial runs in one; workers share the trials of a sweep"
+        )
     request = Request(
         model=model,
         dataset=dataset,
@@ -108,7 +114,7 @@ def tune(
         seed=seed,
         space=dict(space or {}),
         options=hparams.replace(TuneOptions(), "tune", options or {}),
-        distribution=distributions.resolve(distribution).kind,
+        distribution=where.kind,
     )
     if workers > 1:
         request.to_json()  # a process of its own can make the same
