@@ -9,11 +9,14 @@ prints is the JSON of one case; ``tests/test_distribution.py`` says what they mu
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 BACKEND, REPLICAS, MANY = "", 1, ""  # of this process, by main
 
@@ -192,6 +195,117 @@ def index_of_first_step(batch_size: int) -> np.ndarray:
     return batches.indices(0)
 
 
+def whole_runs(name: str) -> dict[str, Any]:
+    """The weights that a trainer leaves, on one device and on many of each kind."""
+    kinds = [MANY] if BACKEND == "tensorflow" else [MANY, "model_parallel:4"]
+    with tempfile.TemporaryDirectory() as folder:
+        ends = {
+            kind: load_file(
+                TRAINERS[name](kind, Path(folder) / kind)
+                / "model"
+                / "model.safetensors"
+            )
+            for kind in ("none", *kinds)
+        }
+    found = {
+        kind: max(
+            float(np.linalg.norm(a - ends[kind][path]) / np.linalg.norm(a))
+            for path, a in ends["none"].items()
+        )
+        for kind in kinds
+    }
+    return {"distance": max(found.values()), "kinds": found}
+
+
+WHOLE: dict[str, Any] = {
+    **MODELS["mlp"],
+    **SGD,
+    "batch_size": 16,
+    "epochs": 2,
+    "ema": 0.9,
+}
+
+
+def run_train(kind: str, folder: Path) -> Path:
+    """Stopped in the middle of an epoch; the same call goes on."""
+    import keras
+
+    import kzoo
+
+    class Stop(keras.callbacks.Callback):
+        remembered = False
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            if self.model.optimizer.iterations == 11:
+                raise KeyboardInterrupt
+
+    def go(out: Path, *callbacks: Any) -> Path:
+        keras.utils.clear_session()
+        run = kzoo.train(
+            "mlp",
+            data("mlp", 117),
+            out=out,
+            distribution=kind,
+            callbacks=callbacks,
+            snapshot_every="3",
+            **WHOLE,
+        )
+        return run.folder
+
+    whole = go(folder / "whole")
+    with suppress(KeyboardInterrupt):
+        go(folder / "stopped", Stop())
+    assert list((folder / "stopped" / "snapshots").glob("step-*"))
+    stopped = go(folder / "stopped")
+    files = [path / "model" / "model.safetensors" for path in (whole, stopped)]
+    if files[0].read_bytes() != files[1].read_bytes():
+        raise ValueError(f"a stopped run ends otherwise under {kind}")
+    return whole
+
+
+def run_distill(kind: str, folder: Path) -> Path:
+    import keras
+
+    import kzoo
+
+    teacher = folder.parent / "teacher"
+    if not teacher.exists():
+        kzoo.train("mlp", data("mlp", 117), out=teacher, epochs=1, units=(16,))
+    keras.utils.clear_session()
+    run = kzoo.distill(
+        teacher,
+        "mlp",
+        data("mlp", 117),
+        out=folder,
+        options={"report": False},
+        distribution=kind,
+        **WHOLE,
+    )
+    return run.folder
+
+
+def run_tune(kind: str, folder: Path) -> Path:
+    import kzoo
+
+    sweep = kzoo.tune(
+        "mlp",
+        data("mlp", 117),
+        trials=1,  # the recipe as it is
+        prune="none",
+        out=folder,
+        distribution=kind,
+        **WHOLE,
+    )
+    return sweep.best_run.folder
+
+
+# A new trainer adds a line.
+TRAINERS: dict[str, Callable[[str, Path], Path]] = {
+    "train": run_train,
+    "distill": run_distill,
+    "tune": run_tune,
+}
+
 CASES: dict[str, Callable[[], dict[str, Any]]] = {
     f"{model}-{name}": lambda m=model, o=optimizer: compared(m, {**o, "batch_size": 16})
     for model in MODELS
@@ -204,6 +318,7 @@ CASES |= {
     for model in MODELS
     for examples, size in ((61, 56), (117, 16))
 }
+CASES |= {f"trainer-{name}": lambda n=name: whole_runs(n) for name in TRAINERS}
 CASES |= {
     "clip": lambda: compared("mlp", {**SGD, "batch_size": 16, "clip": 0.05}),
     "accumulation": lambda: compared(
