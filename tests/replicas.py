@@ -217,6 +217,42 @@ def whole_runs(name: str) -> dict[str, Any]:
     return {"distance": max(found.values()), "kinds": found}
 
 
+def sharded() -> dict[str, Any]:
+    """The transformer on two rows of four devices: its bytes, and the same losses."""
+    import keras
+
+    from kzoo import distribution as distributions
+    from kzoo.distribution.layouts import bytes_by_device
+    from kzoo.training import fit, plan
+
+    wide = {**MODELS["transformer"], "hidden_dim": 16, "num_heads": 4, "mlp_dim": 32}
+    settings = {**SGD, "batch_size": 16}
+    one = trained("none", "transformer", {**settings, **wide}, 240, 30)
+    many = trained("model_parallel:4", "transformer", {**settings, **wide}, 240, 30)
+    keras.utils.clear_session()
+    where = distributions.resolve("model_parallel:4")
+    planned = plan("transformer", data("transformer", 240), settings=wide)
+    with where.scope(planned.layout):
+        model = fit.compiled(planned)
+        model.optimizer.build(model.trainable_variables)
+        cut = [w for w in model.weights if "kernel" in w.path and w.path[0] == "b"]
+        held = {
+            "kernels": (sum(w.value.nbytes for w in cut), bytes_by_device(cut)),
+            "all": (
+                sum(w.value.nbytes for w in model.weights),
+                bytes_by_device(model.weights),
+            ),
+        }
+    errors = []
+    for layout in ({r"block_0_qery/kernel": (None, "model")}, {}):
+        try:
+            with where.scope(layout):
+                where.adapt(model, "synchronized")
+        except ValueError as error:
+            errors.append(str(error))
+    return {**apart(one, many), "held": held, "errors": errors}
+
+
 WHOLE: dict[str, Any] = {
     **MODELS["mlp"],
     **SGD,
@@ -260,6 +296,10 @@ def run_train(kind: str, folder: Path) -> Path:
     files = [path / "model" / "model.safetensors" for path in (whole, stopped)]
     if files[0].read_bytes() != files[1].read_bytes():
         raise ValueError(f"a stopped run ends otherwise under {kind}")
+    alone = kzoo.evaluate(whole, data("mlp", 117))
+    shared = kzoo.evaluate(whole, data("mlp", 117), batch_size=10, distribution=kind)
+    if abs(alone["loss"] - shared["loss"]) > 1e-6:
+        raise ValueError(f"scores under {kind}: {shared}, alone: {alone}")
     return whole
 
 
@@ -328,6 +368,7 @@ CASES |= {
         "mlp", {**SGD, "batch_size": 16, "precision": "mixed_float16"}
     ),
     "local": local,
+    "sharded": sharded,
     "dropout": lambda: compared("mlp", {**SGD, "batch_size": 16, "dropout_rate": 0.5}),
     "unscaled": unscaled,
 }

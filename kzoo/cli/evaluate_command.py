@@ -12,6 +12,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_folder", metavar="RUN", help="a run folder")
     parser.add_argument("--split", default="test", help="train, validation or test")
     parser.add_argument("--batch-size", type=int, default=256, metavar="N")
+    parser.add_argument("--distribution", metavar="X", default="none")
     add_backend(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
 
@@ -26,7 +27,10 @@ def run(parsed: argparse.Namespace) -> int:
     from kzoo.training import evaluate
 
     found = evaluate(
-        parsed.run_folder, split=parsed.split, batch_size=parsed.batch_size
+        parsed.run_folder,
+        split=parsed.split,
+        batch_size=parsed.batch_size,
+        distribution=parsed.distribution,
     )
     if parsed.json:
         print(json.dumps({k: v for k, v in found.items() if k != "classes"}))

@@ -6,7 +6,7 @@
    summed afterwards: another update than that of one device.
 3. ``BatchNormalization`` with a mask ignores ``synchronized``.
 
-``tests/test_keras_mend.py`` fails when Keras no longer needs the first: delete it then.
+``tests/test_launcher.py`` fails once Keras no longer needs the first: delete it then.
 """
 
 from collections.abc import Iterator, Sequence

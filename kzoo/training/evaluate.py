@@ -9,9 +9,11 @@ from typing import Any
 import keras
 import numpy as np
 
-from kzoo import distribution, weights
+from kzoo import distribution as distributions
+from kzoo import weights
 from kzoo.datasets import Dataset, load_dataset
 from kzoo.datasets.dataset import share
+from kzoo.registry import find_family
 from kzoo.tasks import get_task
 from kzoo.training.metrics import Answers, answers, class_scores, joined, scores
 from kzoo.training.run import Run, open_run
@@ -25,6 +27,7 @@ def evaluate(
     *,
     split: str = "test",
     batch_size: int = 256,
+    distribution: str = "none",
 ) -> dict[str, Any]:
     """Scores the model of a run.
 
@@ -34,6 +37,7 @@ def evaluate(
             the same bytes. Arrays go through the run's own preprocessing.
         split: ``train``, ``validation`` or ``test``.
         batch_size: examples at a time; it changes the speed alone.
+        distribution: one of ``kzoo.distribution.KINDS``; the same.
 
     Returns:
         ``{"loss": ..., "accuracy": ...}`` and ``classes``, a list of scores by class;
@@ -50,10 +54,13 @@ def evaluate(
         >>> 0 < kzoo.evaluate(run)["accuracy"] <= 1
         True
     """
+    where = distributions.resolve(distribution)
     opened = open_run(run)
     data = run_data(opened, dataset)
-    model = weights.load(opened.folder)
-    return split_scores(model, data, split, batch_size)
+    layout = find_family(opened.config["model"]["name"]).layout
+    with where.scope(layout):
+        model = weights.load(opened.folder)
+        return split_scores(model, data, split, batch_size)
 
 
 def run_data(run: Run, dataset: Any) -> Dataset:
@@ -121,7 +128,7 @@ def split_answers(
     model: keras.Model, dataset: Dataset, split: str, batch_size: int = 256
 ) -> Answers:
     """What the model says of each example of a split, in order, each once."""
-    where = distribution.current()
+    where = distributions.current()
     task, classes = get_task(dataset.spec.task), dataset.spec.classes
     raw = dataset.split(split).labels
     replicas = where.num_replicas
