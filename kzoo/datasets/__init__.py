@@ -4,13 +4,24 @@ Every set is an array source first: whole batches are gathered by numpy, nothing
 TensorFlow, and nothing is downloaded for the embedded sets.
 """
 
+from difflib import get_close_matches
+from functools import partial
 from typing import Any
 
-from kzoo.datasets import arrays, embedded, text
+from kzoo.datasets import arrays, embedded, folder, text, tfds
 from kzoo.datasets.dataset import Dataset, Spec
+from kzoo.datasets.tfds import UnavailableError
 from kzoo.hparams import HParams, nearest, parse, replace
 
-__all__ = ["DATASETS", "Dataset", "Spec", "load_dataset", "parse_options"]
+__all__ = [
+    "DATASETS",
+    "SOURCES",
+    "Dataset",
+    "Spec",
+    "UnavailableError",
+    "load_dataset",
+    "parse_options",
+]
 
 # name -> (declaration of its options, loader)
 DATASETS = {
@@ -20,15 +31,21 @@ DATASETS = {
     "xor": (embedded.XorOptions, embedded.xor),
 }
 
+# kind of "kind:PATH" -> (declaration of its options, loader of the path)
+SOURCES = {
+    "folder": (folder.FolderOptions, folder.from_folder),
+}
+
 
 def load_dataset(source: Any, /, **options: Any) -> Dataset:
     """Loads a dataset.
 
     Args:
         source: the name of an embedded set (``digits``, ``names``, ``diabetes``,
-            ``xor``); or arrays: ``(inputs, labels)``, which are split by the seed, or a
-            dict of such pairs by split, ``{"train": ..., "validation": ..., "test":
-            ...}``. A ``Dataset`` is returned as it is.
+            ``xor``); ``folder:PATH``, images in one folder a class; a name of
+            TensorFlow Datasets, such as ``mnist``; or arrays: ``(inputs, labels)``,
+            which are split by the seed, or a dict of such pairs by split, ``{"train":
+            ..., "validation": ..., "test": ...}``. A ``Dataset`` is returned as it is.
         **options: the set's own, see ``kzoo.datasets.DATASETS``; all take ``seed``,
             which makes the splits.
 
@@ -36,7 +53,8 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
         A :class:`Dataset` with the splits ``train``, ``validation`` and ``test``.
 
     Raises:
-        ValueError: an unknown name or option, or arrays that do not fit together.
+        ValueError: an unknown name or option, or data that do not fit together.
+        kzoo.datasets.UnavailableError: a set that is not here and cannot be fetched.
 
     Example:
         >>> import kzoo
@@ -56,10 +74,36 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
 
 
 def find_dataset(name: str) -> tuple[type[HParams], Any]:
-    """The options and the loader of a set; a ``ValueError`` with the nearest name."""
-    if name not in DATASETS:
-        raise ValueError(f"unknown dataset {name!r}{nearest(name, DATASETS)}")
-    return DATASETS[name]
+    """The options and the loader of a set; a ``ValueError`` with the nearest name.
+
+    What is neither an embedded set nor a source of files may be a set of TensorFlow
+    Datasets; whether there is one shows when it is loaded.
+    """
+    if name in DATASETS:
+        return DATASETS[name]
+    kind, colon, path = name.partition(":")
+    if colon and kind in SOURCES:
+        declared, from_path = SOURCES[kind]
+        return declared, partial(from_path, path)
+    if get_close_matches(name, DATASETS, cutoff=0.8) and not tfds.is_tfds_name(name):
+        raise ValueError(unknown_dataset(name))
+    return tfds.TfdsOptions, partial(_from_tfds, name)
+
+
+def unknown_dataset(name: str) -> str:
+    """The error for a name that is no dataset's."""
+    told = f"unknown dataset {name!r}{nearest(name, DATASETS)}"
+    if get_close_matches(name, DATASETS):
+        return told
+    paths = ", ".join(f"{kind}:PATH" for kind in SOURCES)
+    return f"{told}, {paths}, and those of TensorFlow Datasets"
+
+
+def _from_tfds(name: str, options: tfds.TfdsOptions) -> Dataset:
+    try:
+        return tfds.from_tfds(name, options)
+    except tfds.UnknownSetError:
+        raise ValueError(unknown_dataset(name)) from None
 
 
 def parse_options(name: str, assignments: list[str]) -> dict[str, Any]:

@@ -9,8 +9,10 @@ sees the same batches, and a position in training is one integer, the step.
 
 import dataclasses
 import hashlib
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -211,13 +213,21 @@ class Dataset:
             raise ValueError(
                 f"cutmix is for images; {self.name} has {self.spec.inputs}"
             )
-        labels = self.splits["train"].labels
         if mixup and (raw.dtype.kind not in "iuf" or self.spec.inputs == "tokens"):
             raise ValueError(f"mixup has no mean of {self.spec.inputs}")
-        if (mixup or cutmix) and labels.ndim != 1:
-            raise ValueError("mixup and cutmix need one label an example")
-        if (mixup or cutmix) and self.spec.classes and labels.min() < 0:
-            raise ValueError("mixup and cutmix need all labels to be known")
+        if mixup or cutmix:
+            labels = self.splits["train"].labels
+            if labels.ndim != 1:
+                raise ValueError("mixup and cutmix need one label an example")
+            if self.spec.classes and labels.min() < 0:
+                raise ValueError("mixup and cutmix need all labels to be known")
+
+    @property
+    def short_name(self) -> str:
+        """The name as part of a file's: ``folder:data/my cats`` is folder_my_cats."""
+        kind, colon, path = self.name.partition(":")
+        parts = [kind, Path(path).stem] if colon else [kind]
+        return re.sub(r"[^\w.-]+", "_", "_".join(parts))
 
     @property
     def varying_lengths(self) -> bool:
@@ -324,12 +334,15 @@ class TrainBatches:
 
     def _order(self, number: int) -> np.ndarray:
         """The permutation of one pass over the training examples."""
-        if number not in self._orders:
-            # A batch touches neighbouring passes; the older ones are over.
-            self._orders = {k: v for k, v in self._orders.items() if k >= number - 1}
+        order = self._orders.get(number)
+        if order is None:
             rng = philox(self.seed, "order", number)
-            self._orders[number] = rng.permutation(len(self.dataset.splits["train"]))
-        return self._orders[number]
+            order = rng.permutation(len(self.dataset.splits["train"]))
+            # A batch touches neighbouring passes; the older ones are over. Several
+            # threads may be here at once: the dict is replaced, never changed.
+            recent = {k: v for k, v in self._orders.items() if k >= number - 1}
+            self._orders = recent | {number: order}
+        return order
 
 
 class EvalBatches:

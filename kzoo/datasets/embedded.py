@@ -1,7 +1,7 @@
 """The sets that come with the packages kzoo needs anyway; no download."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -164,7 +164,7 @@ def hashed_splits(
     inputs: np.ndarray, labels: np.ndarray, keys: list[bytes], seed: int
 ) -> dict[str, Split]:
     """About 70/10/20 by a hash of the key: equal keys stay together."""
-    draws = np.array([_draw(seed, key) for key in keys])
+    draws = hashed_draws(seed, keys)
     parts = {
         "train": draws < 0.7,
         "validation": (draws >= 0.7) & (draws < 0.8),
@@ -173,7 +173,7 @@ def hashed_splits(
     return {name: Split(inputs[part], labels[part]) for name, part in parts.items()}
 
 
-def _draw(seed: int, key: bytes) -> float:
-    """A number in [0, 1) that is the key's own."""
-    digest = hashlib.sha256(f"{seed}/".encode() + key).digest()
-    return int.from_bytes(digest[:8], "big") / 2**64
+def hashed_draws(seed: int, keys: Iterable[bytes]) -> np.ndarray:
+    """A number in [0, 1) for each key, that is the key's own."""
+    digests = (hashlib.sha256(f"{seed}/".encode() + key).digest() for key in keys)
+    return np.array([int.from_bytes(one[:8], "big") / 2**64 for one in digests])

@@ -123,7 +123,7 @@ def distill(
     where.check(planned.recipe.batch_size, planned.recipe.batch_norm)
     check_task(planned, chosen)
     kind = method.replace("+", "_")
-    folder = Path(out or f"runs/{planned.name}_{planned.dataset.name}_{kind}")
+    folder = Path(out or f"runs/{planned.name}_{planned.dataset.short_name}_{kind}")
     if planned.recipe.deterministic:
         distributions.enable_determinism()
     if chosen.generations > 1:

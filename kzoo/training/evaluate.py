@@ -13,6 +13,7 @@ from kzoo import distribution as distributions
 from kzoo import weights
 from kzoo.datasets import Dataset, load_dataset
 from kzoo.datasets.dataset import share
+from kzoo.datasets.loading import Prefetched
 from kzoo.registry import find_family
 from kzoo.tasks import get_task
 from kzoo.training.metrics import Answers, answers, class_scores, joined, scores
@@ -134,12 +135,14 @@ def split_answers(
     replicas = where.num_replicas
     size = -(-min(batch_size, len(raw)) // replicas) * replicas
     parts = []
-    for batch in dataset.eval_batches(split, size):
-        mine = share(batch, where.shard)["inputs"]
-        real = batch["index"] >= 0
-        outputs = dataset.preprocessing.predictions(where.outputs(model, mine)[real])
-        labels = raw[batch["index"][real]]
-        if task.per_step:
-            labels = np.where(batch["weights"] > 0, batch["labels"], -1)[real]
-        parts.append(answers(task, labels, outputs, classes))
+    with Prefetched(dataset.eval_batches(split, size)) as batches:
+        for batch in batches:
+            mine = share(batch, where.shard)["inputs"]
+            real = batch["index"] >= 0
+            outputs = where.outputs(model, mine)[real]
+            outputs = dataset.preprocessing.predictions(outputs)
+            labels = raw[batch["index"][real]]
+            if task.per_step:
+                labels = np.where(batch["weights"] > 0, batch["labels"], -1)[real]
+            parts.append(answers(task, labels, outputs, classes))
     return joined(parts)

@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 from kzoo import __version__, weights
 from kzoo import distribution as distributions
 from kzoo.datasets import Dataset
+from kzoo.datasets.loading import Prefetched
 from kzoo.losses.task import TaskLoss, cross_entropy, squared_error
 from kzoo.tasks import Task
 from kzoo.training import plots, snapshots
@@ -92,7 +93,7 @@ def train(
     """
     where = distributions.resolve(distribution)
     planned = plan(model, dataset, recipe=recipe, data=data, settings=settings)
-    folder = Path(out or f"runs/{planned.name}_{planned.dataset.name}")
+    folder = Path(out or f"runs/{planned.name}_{planned.dataset.short_name}")
     config = config_of(planned, where)
     every(planned.recipe.snapshot_every)
     with seeded(planned.recipe.seed), where.scope(planned.layout):
@@ -195,12 +196,18 @@ class TrainingSequence(keras.utils.PyDataset):
 
     def __init__(self, dataset: Dataset, recipe: Recipe, start_step: int = 0) -> None:
         super().__init__()
-        self.batches = dataset.train_batches(
-            recipe.batch_size,
-            recipe.seed,
-            start_step=start_step,
-            shard=distributions.current().shard,
+        self.batches = Prefetched(
+            dataset.train_batches(
+                recipe.batch_size,
+                recipe.seed,
+                start_step=start_step,
+                shard=distributions.current().shard,
+            )
         )
+
+    def close(self) -> None:
+        """Ends the threads that make batches ahead."""
+        self.batches.close()
 
     @property
     def num_batches(self) -> None:
@@ -279,7 +286,8 @@ def fit_into(
     if record is not None:
         record.rewind(state.facts["history"] if state else "")
     if state is not None:
-        prepare_variables(trained, TrainingSequence(dataset, recipe)[0])
+        with closing(TrainingSequence(dataset, recipe)) as batches:
+            prepare_variables(trained, batches[0])
         snapshots.restore(state, trained, remembered)
     step = state.step if state else 0
     for note in planned.notes:
@@ -297,7 +305,6 @@ def fit_into(
             if state is not None and state.facts["stopped"]:
                 break
             taken.begin(leg, state)
-            batches = TrainingSequence(dataset, recipe, leg.first_step)
             # A list of our own, so that callbacks are told more than Keras tells them.
             along = keras.callbacks.CallbackList(
                 [Finite(taken), validation, *told, *callbacks, taken],
@@ -308,17 +315,18 @@ def fit_into(
                 batch_size=recipe.batch_size,
                 first_step=leg.first_step,
             )
-            trained.fit(
-                where.fed(
-                    VaryingLengths(batches) if dataset.varying_lengths else batches
-                ),
-                steps_per_epoch=leg.steps,
-                initial_epoch=leg.epoch,
-                epochs=leg.end,
-                callbacks=along,
-                shuffle=False,
-                verbose=0,
-            )
+            with closing(TrainingSequence(dataset, recipe, leg.first_step)) as batches:
+                trained.fit(
+                    where.fed(
+                        VaryingLengths(batches) if dataset.varying_lengths else batches
+                    ),
+                    steps_per_epoch=leg.steps,
+                    initial_epoch=leg.epoch,
+                    epochs=leg.end,
+                    callbacks=along,
+                    shuffle=False,
+                    verbose=0,
+                )
             state = taken.pending
     validation.restore_best()
     facts = {"task": task.name, "classes": list(dataset.spec.classes)}

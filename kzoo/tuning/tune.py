@@ -124,7 +124,7 @@ def tune(
         raise ValueError(f"existing={existing!r} is not one of resume, fresh")
     part = role()
     base = request.base()
-    folder = Path(out or f"runs/{base.name}_{base.dataset.name}_sweep")
+    folder = Path(out or f"runs/{base.name}_{base.dataset.short_name}_sweep")
     search = request.search(base, folder)
     oracle = ORACLES[tuner](search)
     trained = Trials(request, base.dataset, search.objectives, search.folder)

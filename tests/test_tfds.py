@@ -1,0 +1,364 @@
+"""Sets of TensorFlow Datasets: prepared, read, mocked; and what keeps them away."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import kzoo
+from kzoo.datasets import UnavailableError, tfds
+from kzoo.datasets.loading import Kept
+
+SPLITS = ("train", "validation", "test")
+
+# In a process of its own, where TensorFlow cannot be imported; images go in encoded,
+# since TensorFlow Datasets would ask TensorFlow to encode them.
+WITHOUT_TENSORFLOW = """
+import sys
+from importlib.machinery import PathFinder
+
+find = PathFinder.find_spec.__func__
+PathFinder.find_spec = classmethod(
+    lambda cls, name, path=None, target=None: None
+    if name.split(".")[0] == "tensorflow"
+    else find(cls, name, path, target)
+)
+"""
+WRITER = """
+import io
+import numpy as np
+import tensorflow_datasets as tfds
+from PIL import Image
+
+class Greys(tfds.core.GeneratorBasedBuilder):
+    VERSION = tfds.core.Version("1.2.0")
+    shape = (5, 4, 1)
+    label = tfds.features.ClassLabel(names=["a", "b", "c"])
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict({
+                "image": tfds.features.Image(shape=self.shape),
+                "label": self.label,
+                "id": tfds.features.Text(),
+            }),
+            supervised_keys=("image", "label"),
+        )
+
+    def _split_generators(self, manager):
+        return {"train": self._generate_examples(0, 90),
+                "test": self._generate_examples(90, 120)}
+
+    def _generate_examples(self, start, end):
+        for i in range(start, end):
+            shape = [side or 6 + i % 3 for side in self.shape]
+            file = io.BytesIO()
+            Image.fromarray(np.full(shape, i, "uint8").squeeze()).save(file, "PNG")
+            yield i, {"image": file.getvalue(), "label": i % 3, "id": f"number {i}"}
+
+class Colours(Greys):
+    VERSION = tfds.core.Version("1.0.0")
+    shape = (None, None, 3)
+
+class Sentences(Greys):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {"label": self.label, "id": tfds.features.Text()}
+            ),
+            supervised_keys=("id", "label"),
+        )
+
+    def _generate_examples(self, start, end):
+        for i in range(start, end):
+            yield i, {"label": i % 3, "id": f"häuser {i}"}
+
+class Numbered(Greys):
+    VERSION = tfds.core.Version("1.0.0")
+    label = tfds.features.Scalar(np.int64)
+
+for builder in (Greys, Colours, Sentences, Numbered):
+    builder(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
+assert "tensorflow" not in sys.modules
+"""
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with the sets greys, colours, sentences and numbered."""
+    folder = tmp_path_factory.mktemp("tfds")
+    subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW + WRITER, folder],
+        check=True,
+        capture_output=True,
+    )
+    return str(folder)
+
+
+def all_rows(data: Any, name: str) -> np.ndarray:
+    return data.splits[name].rows(np.arange(len(data.splits[name])))
+
+
+# --- from the disk ----------------------------------------------------------------
+
+
+def test_set_on_the_disk_is_read_whole(prepared: str) -> None:
+    data = kzoo.load_dataset("greys", data_dir=prepared)
+    assert data.spec.task == "image-classification"
+    assert data.spec.classes == ("a", "b", "c")
+    assert data.spec.hparams == {
+        "image_size": (5, 4),
+        "channels": 1,
+        "num_classes": 3,
+    }
+    found = {}
+    for name in SPLITS:
+        rows = all_rows(data, name)
+        assert (rows.shape[1:], rows.dtype) == ((5, 4, 1), np.uint8)
+        assert (rows == rows[:, :1, :1]).all()
+        found[name] = rows[:, 0, 0, 0].astype(int)
+        np.testing.assert_array_equal(data.splits[name].labels, found[name] % 3)
+    assert sorted(found["test"]) == list(range(90, 120))
+    assert sorted([*found["train"], *found["validation"]]) == list(range(90))
+    assert 4 <= len(found["validation"]) <= 20  # an eighth of 90
+    again = kzoo.load_dataset("greys", data_dir=prepared)
+    assert again.spec == data.spec
+    other = kzoo.load_dataset("greys", data_dir=prepared, seed=1)
+    assert other.spec.fingerprint != data.spec.fingerprint
+    batch = data.train_batches(4, 0)[0]
+    raw = data.splits["train"].rows(batch["index"])
+    np.testing.assert_array_equal(batch["inputs"], raw / np.float32(255))
+
+
+def test_images_of_any_size_are_brought_to_one(prepared: str) -> None:
+    data = kzoo.load_dataset("colours", data_dir=prepared)
+    assert data.spec.hparams["image_size"] == 224
+    data = kzoo.load_dataset("colours:1.0.0", data_dir=prepared, image_size=8)
+    batch = data.eval_batches("test", 30)[0]
+    assert batch["inputs"].shape == (30, 8, 8, 3)
+    shown = np.rint(batch["inputs"][:, 4, 4, 0] * 255)
+    assert sorted(shown) == list(range(90, 120))
+    streamed = kzoo.load_dataset("colours", data_dir=prepared, image_size=8, memory=0)
+    assert not isinstance(streamed.splits["train"], Kept)
+    for _ in range(2):
+        rows = (
+            one.splits["train"].rows(np.array([5, 1, 5])) for one in (data, streamed)
+        )
+        np.testing.assert_array_equal(*rows)
+
+
+def test_texts_come_with_a_tokenizer_of_their_training_split(prepared: str) -> None:
+    data = kzoo.load_dataset("sentences", data_dir=prepared, tokenizer="character")
+    assert (data.spec.task, data.spec.inputs) == ("text-classification", "texts")
+    assert data.spec.hparams["num_classes"] == 3
+    found = {}
+    for name in SPLITS:
+        texts, labels = all_rows(data, name), data.splits[name].labels
+        numbers = [int(text.removeprefix("häuser ")) for text in texts]
+        np.testing.assert_array_equal(labels, np.array(numbers) % 3)
+        found[name] = numbers
+    assert sorted(found["test"]) == list(range(90, 120))
+    assert sorted([*found["train"], *found["validation"]]) == list(range(90))
+    batch = data.train_batches(4, 0)[0]
+    assert batch["inputs"].dtype == np.int32
+
+
+def test_labels_are_read_once_and_then_from_their_file(
+    prepared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "tfds"
+    shutil.copytree(prepared, folder)
+    for cache in folder.rglob("kzoo-labels-*"):
+        cache.unlink()
+    first = kzoo.load_dataset("greys", data_dir=str(folder)).splits["train"].labels
+    assert len(list(folder.rglob("kzoo-labels-train.npy"))) == 1
+    assert len(list(folder.rglob("tmp*"))) == 0
+    monkeypatch.setattr(tfds.Records, "rows", None)
+    again = kzoo.load_dataset("greys", data_dir=str(folder)).splits["train"]
+    monkeypatch.setattr(again.examples.source, "__getitems__", None, raising=False)
+    np.testing.assert_array_equal(again.labels, first)
+
+
+READER = """
+import kzoo
+data = kzoo.load_dataset("greys", data_dir=sys.argv[1])
+print(data.spec.fingerprint, float(data.train_batches(8, 0)[2]["inputs"].sum()))
+assert "tensorflow" not in sys.modules
+try:
+    kzoo.load_dataset("zzz")
+except ValueError as error:
+    print(error)
+"""
+
+
+def test_what_is_prepared_needs_no_tensorflow(prepared: str) -> None:
+    found = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TENSORFLOW + READER, prepared],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+    data = kzoo.load_dataset("greys", data_dir=prepared)
+    total = float(data.train_batches(8, 0)[2]["inputs"].sum())
+    assert found[0] == f"{data.spec.fingerprint} {total}"
+    assert found[1].startswith("unknown dataset 'zzz'")
+
+
+def test_run_on_a_set_is_scored_on_the_same_split(
+    prepared: str, tmp_path: Path
+) -> None:
+    run = kzoo.train(
+        "mlp",
+        "greys",
+        out=tmp_path / "run",
+        data={"data_dir": prepared},
+        epochs=1,
+        units=(4,),
+    )
+    test = kzoo.evaluate(run)
+    assert test["accuracy"] == run.metrics["test"]["accuracy"]
+
+
+# --- mocked -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "shape", "classes"),
+    [("mnist", (28, 28, 1), 10), ("cifar10", (32, 32, 3), 10)],
+)
+def test_shapes_of_mocked_sets(
+    tmp_path: Path, name: str, shape: tuple[int, ...], classes: int
+) -> None:
+    package = pytest.importorskip("tensorflow_datasets")
+    pytest.importorskip("tensorflow")
+    builder = package.builder(name, data_dir=tmp_path, file_format="array_record")
+    counts = {"train": 40, "test": 12}
+    builder.info.set_splits(
+        package.core.splits.SplitDict(
+            [
+                package.core.splits.SplitInfo(
+                    name=split,
+                    shard_lengths=[count],
+                    num_bytes=1,
+                    filename_template=package.core.ShardedFileTemplate(
+                        dataset_name=name,
+                        data_dir=builder.data_dir,
+                        split=split,
+                        filetype_suffix="array_record",
+                    ),
+                )
+                for split, count in counts.items()
+            ]
+        )
+    )
+    Path(builder.data_dir).mkdir(parents=True)
+    builder.info.write_to_directory(builder.data_dir)
+    with package.testing.mock_data(num_examples=40, data_dir=tmp_path):
+        data = kzoo.load_dataset(name, data_dir=str(tmp_path))
+        side = shape[0]
+        assert data.spec.hparams == {
+            "image_size": side,
+            "channels": shape[2],
+            "num_classes": classes,
+        }
+        assert len(data.spec.classes) == classes
+        batch = data.train_batches(6, 0)[0]
+        assert batch["inputs"].shape == (6, *shape)
+        assert (batch["labels"] < classes).all()
+        assert len(data.splits["train"]) + len(data.splits["validation"]) == 40
+        assert len(data.splits["test"]) == 12
+
+
+# --- what keeps them away ---------------------------------------------------------
+
+
+def test_without_a_network_one_error_says_what_to_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorflow_datasets")
+    # A proxy where nobody listens: the same error with a network and without one.
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    with pytest.raises(UnavailableError) as error:
+        kzoo.load_dataset("mnist", data_dir=str(tmp_path))
+    message = str(error.value)
+    assert "\n" not in message
+    assert (
+        f"mnist is not in {tmp_path}/mnist/3.0.1, and there is no network (" in message
+    )
+    assert "refused" in message
+    call = f"kzoo.load_dataset('mnist', data_dir='{tmp_path}')"
+    assert message.endswith(
+        f'on a machine with a network run: python -c "import kzoo; {call}"'
+    )
+    assert not list(tmp_path.rglob("*.*"))
+
+
+def test_failed_preparation_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = pytest.importorskip("tensorflow_datasets")
+    monkeypatch.setattr(tfds, "_no_network", lambda: "")
+
+    def fail(self: Any, **options: Any) -> None:
+        assert options == {"file_format": "array_record"}
+        raise AssertionError("Manual directory does not exist.\nCreate it.")
+
+    monkeypatch.setattr(package.core.DatasetBuilder, "download_and_prepare", fail)
+    with pytest.raises(
+        UnavailableError, match=r"\(Manual directory does not exist\.\)"
+    ):
+        kzoo.load_dataset("mnist", data_dir=str(tmp_path))
+
+
+def test_tfrecord_alone_says_how_to_prepare_it_again(
+    tmp_path: Path, prepared: str
+) -> None:
+    shutil.copytree(Path(prepared) / "greys", tmp_path / "greys")
+    about = tmp_path / "greys" / "1.2.0" / "dataset_info.json"
+    about.write_text(about.read_text().replace("array_record", "tfrecord"))
+    with pytest.raises(UnavailableError) as error:
+        kzoo.load_dataset("greys", data_dir=str(tmp_path))
+    message = str(error.value)
+    assert f"greys lies in {tmp_path}/greys/1.2.0 as tfrecord alone" in message
+    assert f"kzoo.load_dataset('greys', data_dir='{tmp_path}/array_record')" in message
+    assert message.endswith(f"then pass data_dir={tmp_path}/array_record")
+
+
+def test_set_that_is_being_prepared_is_told(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_datasets")
+    (tmp_path / "mnist" / "incomplete.ABC123_3.0.1").mkdir(parents=True)
+    with pytest.raises(
+        UnavailableError, match=r"is being prepared in .*ABC123_3\.0\.1"
+    ):
+        kzoo.load_dataset("mnist", data_dir=str(tmp_path))
+
+
+def test_set_of_another_kind_is_told(prepared: str) -> None:
+    message = (
+        r"^numbered has id \(Text\), image \(Image\), label \(Scalar\); kzoo reads "
+        "sets of one image or text with one class$"
+    )
+    with pytest.raises(ValueError, match=message):
+        kzoo.load_dataset("numbered", data_dir=prepared)
+
+
+@pytest.mark.parametrize("name", ["digit", "digts", "diabets"])
+def test_typo_of_an_embedded_set_asks_nobody(name: str) -> None:
+    code = (
+        "import sys, kzoo\ntry:\n    kzoo.load_dataset(sys.argv[1])\nexcept ValueError "
+        "as error:\n    print(error)\nassert 'tensorflow_datasets' not in sys.modules"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code, name], capture_output=True, text=True, check=True
+    )
+    assert "Did you mean 'di" in found.stdout
