@@ -32,6 +32,7 @@ _HOMES = {
     "Recipe": "kzoo.training",
     "train": "kzoo.training",
     "evaluate": "kzoo.training",
+    "predict": "kzoo.training",
     "generate": "kzoo.generation",
     "distill": "kzoo.distillation",
     "tune": "kzoo.tuning",

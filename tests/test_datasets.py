@@ -17,6 +17,7 @@ import sklearn.datasets
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 from sklearn.model_selection import train_test_split
+from sklearn.utils.class_weight import compute_class_weight
 
 import kzoo
 from kzoo.datasets import DATASETS, Dataset, embedded
@@ -28,6 +29,7 @@ from kzoo.datasets.dataset import (
     fingerprint,
     philox,
     supervised,
+    weights_of,
 )
 from kzoo.preprocessing import Preprocessing
 from kzoo.tasks import TASKS
@@ -829,3 +831,53 @@ def test_a_shift_drawn_by_each_worker_is_noticed() -> None:
     mine = data.splits["train"].inputs[whole["index"][4:8]]
     alone = shift(mine, philox(5, "augmentation", 33)) / np.float32(16)
     assert (alone != whole["inputs"][4:8]).any()
+
+
+# --- skewed classes ---------------------------------------------------------------
+
+
+def skewed(mixup: float = 0.0) -> Dataset:
+    labels = np.repeat([0, 1, 2], [60, 30, 10])
+    data = kzoo.load_dataset(dict.fromkeys(SPLITS, (RNG.random((100, 4)), labels)))
+    return data.augmented(mixup=mixup).weighted("balanced")
+
+
+def test_balanced_weights_are_scikit_learns_and_count_in_training_alone() -> None:
+    data = skewed()
+    labels = data.splits["train"].labels
+    theirs = compute_class_weight("balanced", classes=np.arange(3), y=labels)
+    np.testing.assert_allclose(data.class_weights, theirs)
+    batch = data.train_batches(100, seed=0)[0]
+    np.testing.assert_allclose(batch["weights"], theirs[batch["labels"]], rtol=1e-6)
+    assert batch["weights"].mean() == pytest.approx(1, rel=1e-6)
+    assert set(data.eval_batches("test", 50)[0]["weights"]) == {1.0}
+    assert set(data.weighted("none").train_batches(9, 0)[0]["weights"]) == {1.0}
+
+
+def test_a_mixed_example_counts_as_its_parts_do() -> None:
+    batch = skewed(mixup=0.4).train_batches(100, seed=0)[0]
+    expected = batch["labels"] @ np.array(skewed().class_weights)
+    np.testing.assert_allclose(batch["weights"], expected, rtol=1e-5)
+    assert len(np.unique(batch["weights"].round(4))) > 3
+
+
+def test_the_odds_of_one_logit_are_weighted_between_the_classes() -> None:
+    found = weights_of(np.array([0.0, 0.25, 1.0], "float32"), (2.0, 0.4))
+    np.testing.assert_allclose(found, [2.0, 1.6, 0.4], rtol=1e-6)
+
+
+def test_labels_of_steps_are_weighted_by_their_class() -> None:
+    data = steps_dataset().weighted("balanced")
+    known = data.splits["train"].labels
+    known = known[known >= 0]
+    theirs = compute_class_weight("balanced", classes=np.unique(known), y=known)
+    batch = data.train_batches(12, seed=0)[0]
+    real = data.splits["train"].labels[batch["index"]] >= 0
+    ratio = batch["weights"][real] / theirs[batch["labels"][real]]
+    np.testing.assert_allclose(ratio, ratio[0], rtol=1e-5)
+    assert (batch["weights"][~real] == 0).all()
+
+
+def test_numbers_have_no_class_weights() -> None:
+    with pytest.raises(ValueError, match="diabetes has no classes to weigh"):
+        kzoo.load_dataset("diabetes").weighted("balanced")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import kzoo
 from kzoo.datasets.table import TableOptions, from_csv, read_table
@@ -220,3 +221,46 @@ def test_a_tokenizer_may_be_taken_from_a_model(tmp_path: Path) -> None:
         assert taken.preprocessing.tokenizer == first.preprocessing.tokenizer
     with pytest.raises(FileNotFoundError, match="has no tokeniser"):
         kzoo.load_dataset((texts, labels), tokenizer=str(Path(__file__).parent))
+
+
+# --- images, and csv: by name -----------------------------------------------------
+
+
+def test_a_column_of_image_files_is_read_lazily(tmp_path: Path) -> None:
+    (tmp_path / "files").mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (60, 6, 5, 3)).astype("uint8")
+    for i, image in enumerate(pixels):
+        Image.fromarray(image).save(tmp_path / "files" / f"{i}.png")
+    rows = [(f"files/{i}.png", ("cat", "dog")[i % 2]) for i in range(60)]
+    path = written(tmp_path / "a.csv", ["file", "animal"], rows)
+    data = kzoo.load_dataset(f"csv:{path}")
+    assert (data.spec.task, data.spec.inputs) == ("image-classification", "images")
+    assert data.spec.classes == ("cat", "dog")
+    assert data.spec.hparams == {"image_size": (6, 5), "channels": 3, "num_classes": 2}
+    found = {}
+    for split in data.splits.values():
+        images = split.rows(np.arange(len(split)))
+        found |= {
+            image.tobytes(): int(label)
+            for image, label in zip(images, split.labels, strict=True)
+        }
+    assert found == {image.tobytes(): i % 2 for i, image in enumerate(pixels)}
+    (tmp_path / "files" / "7.png").unlink()
+    with pytest.raises(FileNotFoundError, match=r"a\.csv names .*7\.png, which is no"):
+        kzoo.load_dataset(f"csv:{path}")
+
+
+def test_a_file_is_trained_on_by_name_with_options_as_text(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "reviews.csv",
+        ["mood", "text"],
+        [(mood, text) for text, mood in reviews()],
+    )
+    options = kzoo.datasets.parse_options(
+        f"csv:{path}", ["label=mood", "tokenizer=character", "max_length=64"]
+    )
+    data = kzoo.load_dataset(f"csv:{path}", **options)
+    assert data.short_name == "csv_reviews"
+    assert data.spec.classes == ("down", "up")
+    with pytest.raises(ValueError, match=r"has no option 'lable'\. Did you mean"):
+        kzoo.load_dataset(f"csv:{path}", lable="mood")

@@ -16,6 +16,7 @@ COMMANDS = {
     "train": "train a model into a run folder",
     "tune": "search a model's hyper-parameters",
     "evaluate": "score a run on a split of its data",
+    "predict": "ask a trained model about texts, files and folders",
     "convert": "take weights of another zoo, or give a model to it",
     "distill": "train a student with a teacher into a run folder",
     "launch": "train in several processes of this machine",

@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from kzoo.datasets import arrays, embedded, folder, text, tfds
+from kzoo.datasets import arrays, embedded, folder, table, text, tfds
 from kzoo.datasets.dataset import Dataset, Spec
 from kzoo.datasets.tfds import UnavailableError
 from kzoo.hparams import HParams, nearest, parse, replace
@@ -32,7 +32,8 @@ DATASETS = {
 }
 
 # kind of "kind:PATH" -> (declaration of its options, loader of the path)
-SOURCES = {
+SOURCES: dict[str, tuple[type[HParams], Any]] = {
+    "csv": (table.TableOptions, table.from_csv),
     "folder": (folder.FolderOptions, folder.from_folder),
 }
 
@@ -42,10 +43,11 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
 
     Args:
         source: the name of an embedded set (``digits``, ``names``, ``diabetes``,
-            ``xor``); ``folder:PATH``, images in one folder a class; a name of
-            TensorFlow Datasets, such as ``mnist``; or arrays: ``(inputs, labels)``,
-            which are split by the seed, or a dict of such pairs by split, ``{"train":
-            ..., "validation": ..., "test": ...}``. A ``Dataset`` is returned as it is.
+            ``xor``); ``folder:PATH``, images in one folder a class; ``csv:PATH``; a
+            name of TensorFlow Datasets, such as ``mnist``; or arrays: ``(inputs,
+            labels)``, which are split by the seed, or a dict of such pairs by split,
+            ``{"train": ..., "validation": ..., "test": ...}``. A ``Dataset`` is
+            returned as it is.
         **options: the set's own, see ``kzoo.datasets.DATASETS``; all take ``seed``,
             which makes the splits.
 

@@ -10,7 +10,7 @@ sees the same batches, and a position in training is one integer, the step.
 import dataclasses
 import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,7 +88,19 @@ def supervised(
     inputs = dataset.preprocessing.inputs(inputs)
     if get_task(dataset.spec.task).per_step:
         labels, weights = stepwise(labels, weights, num_steps(inputs))
+    if training and dataset.class_weights:
+        weights = weights * weights_of(labels, dataset.class_weights)
     return {**raw, "inputs": inputs, "labels": labels, "weights": weights}
+
+
+def weights_of(labels: np.ndarray, class_weights: Sequence[float]) -> np.ndarray:
+    """What labels count: classes, shares of classes (..., classes), or odds of one."""
+    of_class = np.array(class_weights, "float32")
+    if labels.dtype.kind in "iu":
+        return of_class[labels]
+    if labels.ndim == 1:
+        return np.interp(labels, (0, 1), of_class).astype("float32")
+    return labels @ of_class
 
 
 def num_steps(inputs: Inputs) -> int:
@@ -154,6 +166,7 @@ class Dataset:
             ``kzoo.datasets.augmentation``.
         mixup: alpha of MixUp in training batches; 0 = off.
         cutmix: alpha of CutMix in training batches; 0 = off.
+        class_weights: what an example of each class counts in training; empty = alike.
         transform: raw global batch -> the batch that the model takes. Two views, masks
             or corruption are another transform than :func:`supervised`. It gets the
             dataset, the raw batch, a generator that is the step's own, and whether it
@@ -168,6 +181,7 @@ class Dataset:
     augmentation: tuple[str, ...] = ()
     mixup: float = 0.0
     cutmix: float = 0.0
+    class_weights: tuple[float, ...] = ()
     transform: Callable[["Dataset", Batch, np.random.Generator, bool], Batch] = (
         supervised
     )
@@ -228,6 +242,29 @@ class Dataset:
         kind, colon, path = self.name.partition(":")
         parts = [kind, Path(path).stem] if colon else [kind]
         return re.sub(r"[^\w.-]+", "_", "_".join(parts))
+
+    def weighted(self, class_weights: str) -> "Dataset":
+        """The same data with examples that count by their class in training.
+
+        Args:
+            class_weights: ``none``, or ``balanced``: examples / (classes * examples of
+                the class), so that each class counts as much as any other.
+
+        Raises:
+            ValueError: there are no classes, or some labels are unknown.
+        """
+        if class_weights == "none":
+            return dataclasses.replace(self, class_weights=())
+        labels = self.splits["train"].labels
+        if not self.spec.classes or labels.dtype.kind not in "iu":
+            raise ValueError(f"{self.name} has no classes to weigh")
+        if labels.ndim == 1 and labels.min() < 0:
+            raise ValueError("class weights need all labels to be known")
+        counts = np.bincount(labels[labels >= 0], minlength=len(self.spec.classes))
+        present = counts > 0
+        shares = counts.sum() / (present.sum() * np.maximum(counts, 1))
+        weights = np.where(present, shares, 1.0)
+        return dataclasses.replace(self, class_weights=tuple(weights.tolist()))
 
     @property
     def varying_lengths(self) -> bool:

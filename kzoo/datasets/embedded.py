@@ -71,6 +71,7 @@ def digits(options: DigitsOptions) -> Dataset:
             input_mean=(0.0,),
             input_scale=(16.0,),
             input_shape=(8, 8) if options.as_sequence else None,
+            white=16.0,
             classes=classes,
         ),
     )

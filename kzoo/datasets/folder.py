@@ -112,7 +112,7 @@ def from_folder(path: str, options: FolderOptions) -> Dataset:
         for split, files in found.items():
             _check(root, split, files, classes)
     paths = [file for files in found.values() for _, file in files]
-    size, channels = _shape(paths, options)
+    size, channels = common_shape(paths, options)
     parts = _split(root, found, options.seed)
     splits = {}
     for split, files in parts.items():
@@ -253,7 +253,9 @@ def _damaged(paths: Sequence[Path]) -> list[Path]:
     return [path for path, good in zip(paths, sounds, strict=True) if not good]
 
 
-def _shape(paths: Sequence[Path], options: ImageOptions) -> tuple[tuple[int, int], int]:
+def common_shape(
+    paths: Sequence[Path], options: ImageOptions
+) -> tuple[tuple[int, int], int]:
     """Height and width, and channels, by the files' headers where not given."""
     found = set(parallel_map(_header, paths))
     sizes = {size for size, _ in found}

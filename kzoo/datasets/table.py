@@ -11,6 +11,7 @@ import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +19,24 @@ import numpy as np
 from kzoo.datasets.arrays import ArraysOptions, from_arrays
 from kzoo.datasets.dataset import Dataset, Split
 from kzoo.datasets.embedded import hashed_splits
+from kzoo.datasets.folder import (
+    SUFFIXES,
+    ImageFiles,
+    ImageOptions,
+    common_shape,
+    images_dataset,
+)
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp, nearest
+from kzoo.preprocessing.images import read_image
 
 SPLITS = ("train", "validation", "test")
+TABLES = (".csv", ".tsv")
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableOptions(TextOptions):
-    """Options of CSV files."""
+class TableOptions(TextOptions, ImageOptions):
+    """Options of CSV files; those of texts and images for columns of such."""
 
     inputs: tuple[str, ...] = hp((), "columns that go in; none = all but the label")
     label: str | None = hp(None, "the column to predict; none = the last one")
@@ -167,6 +177,8 @@ def from_csv(path: str, options: TableOptions) -> Dataset:
     inputs = raw_inputs(table, columns)
     splits = _splits(table, inputs, labels, options, classes)
     name = f"csv:{path}"
+    if inputs.dtype == object and isinstance(inputs[0], Path):
+        return _images(name, options, splits, classes)
     if inputs.dtype == object:
         return text_dataset(name, options, splits, classes)
     pairs = {key: (split.inputs, split.labels) for key, split in splits.items()}
@@ -180,8 +192,32 @@ def from_csv(path: str, options: TableOptions) -> Dataset:
     )
 
 
+def _images(
+    name: str, options: TableOptions, splits: dict[str, Split], classes: tuple[str, ...]
+) -> Dataset:
+    """Images that are read when their batch is made, as those in folders."""
+    if not classes:
+        raise ValueError(f"{name}: images have classes, not numbers to predict")
+    files = [file for split in splits.values() for file in split.inputs]
+    missing = next((file for file in files if not file.is_file()), None)
+    if missing is not None:
+        raise FileNotFoundError(f"{name} names {missing}, which is no file")
+    size, channels = common_shape(files, options)
+    read = partial(read_image, size=size, channels=channels)
+    lazy = {
+        key: ImageFiles(
+            list(split.inputs),
+            split.labels,
+            [f"{file} {file.stat().st_size} ".encode() for file in split.inputs],
+            read,
+        )
+        for key, split in splits.items()
+    }
+    return images_dataset(name, options, lazy, classes, size, channels)
+
+
 def raw_inputs(table: Table, columns: Sequence[str]) -> np.ndarray:
-    """Texts (rows,), or numbers (rows, columns).
+    """Numbers (rows, columns), or texts or paths of images (rows,).
 
     Raises:
         ValueError: several columns that are not all numbers.
@@ -189,9 +225,12 @@ def raw_inputs(table: Table, columns: Sequence[str]) -> np.ndarray:
     fields = [table.column(name) for name in columns]
     if len(columns) > 1 or all(map(_is_number, fields[0])):
         return np.stack([table.numbers(name) for name in columns], 1).astype("float32")
-    texts = np.empty(len(fields[0]), object)
-    texts[:] = fields[0]
-    return texts
+    found = np.empty(len(fields[0]), object)
+    found[:] = fields[0]
+    if all(Path(field).suffix.lower() in SUFFIXES for field in fields[0]):
+        # Relative to the file that names them.
+        found[:] = [table.path.parent / field for field in fields[0]]
+    return found
 
 
 def _labels(
@@ -219,18 +258,19 @@ def _splits(
     """By the column that says so, or by a hash of the inputs."""
     if options.split is None:
         keys = [
-            one.encode() if isinstance(one, str) else one.tobytes() for one in inputs
+            one.tobytes() if isinstance(one, np.ndarray) else str(one).encode()
+            for one in inputs
         ]
         splits = hashed_splits(inputs, labels, keys, options.seed)
     else:
-        where = np.array([name.strip() for name in table.column(options.split)])
+        where = [name.strip() for name in table.column(options.split)]
         for name, line in zip(where, table.lines, strict=True):
-            if str(name) not in SPLITS:
+            if name not in SPLITS:
                 raise ValueError(
-                    f"{table.path}, line {line}: {options.split!r} holds {str(name)!r}, not "
+                    f"{table.path}, line {line}: {options.split!r} holds {name!r}, not "
                     f"one of {', '.join(SPLITS)}"
                 )
-        kept = {name: where == name for name in SPLITS}
+        kept = {name: np.array(where) == name for name in SPLITS}
         splits = {k: Split(inputs[rows], labels[rows]) for k, rows in kept.items()}
     for name, split in splits.items():
         if not len(split):

@@ -32,6 +32,7 @@ class Preprocessing:
         crop_rate: share of a resampled image's side that is cut out of its middle.
         interpolation: how images are resampled, bilinear or bicubic.
         reversed_channels: colours go in last first: red, green, blue as BGR.
+        white: what full brightness is in raw images; 255 in files.
         lengths: the numbers of steps, rising, to the least of which that fits a batch
             of sequences is padded. Few of them, so that few shapes are compiled.
         tokenizer: of texts; it lies beside preprocessing.json as tokenizer.json.
@@ -49,6 +50,7 @@ class Preprocessing:
     crop_rate: float = 1.0
     interpolation: str = "bilinear"
     reversed_channels: bool = False
+    white: float = 255.0
     lengths: tuple[int, ...] = ()
     tokenizer: Tokenizer | None = None
     truncate: bool = False

@@ -1,8 +1,9 @@
-"""Recipes, ``train`` and ``evaluate``, and the run folder that they leave."""
+"""Recipes, ``train``, ``evaluate``, ``predict``, and the run folder that they leave."""
 
 from kzoo.training.evaluate import evaluate
 from kzoo.training.fit import train
 from kzoo.training.plan import plan
+from kzoo.training.predict import Prediction, predict
 from kzoo.training.recipe import Recipe
 from kzoo.training.recipes import RECIPES, NamedRecipe
 from kzoo.training.resume import Interrupted, NonFiniteLossError
@@ -14,11 +15,13 @@ __all__ = [
     "Interrupted",
     "NamedRecipe",
     "NonFiniteLossError",
+    "Prediction",
     "Recipe",
     "Run",
     "SnapshotError",
     "evaluate",
     "open_run",
     "plan",
+    "predict",
     "train",
 ]

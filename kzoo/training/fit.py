@@ -329,7 +329,8 @@ def fit_into(
                 )
             state = taken.pending
     validation.restore_best()
-    facts = {"task": task.name, "classes": list(dataset.spec.classes)}
+    spec = dataset.spec
+    facts = {"task": task.name, "inputs": spec.inputs, "classes": list(spec.classes)}
     if where.is_chief:
         weights.save(
             kept, run.folder / "model", preprocessing=dataset.preprocessing, facts=facts

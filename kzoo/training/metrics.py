@@ -149,6 +149,15 @@ def predicted_classes(logits: np.ndarray) -> np.ndarray:
     return logits.argmax(axis=-1)
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    """Of each class (..., classes) by its logits, in float64; two of one logit."""
+    x = logits.astype("float64")
+    if x.shape[-1] == 1:
+        x = np.concatenate([np.zeros_like(x), x], axis=-1)
+    e = np.exp(x - x.max(axis=-1, keepdims=True))
+    return e / e.sum(axis=-1, keepdims=True)
+
+
 def class_scores(
     labels: np.ndarray, logits: np.ndarray, classes: tuple[str, ...]
 ) -> list[dict[str, Any]]:

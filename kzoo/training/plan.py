@@ -144,6 +144,7 @@ def plan(
     loaded = load_dataset(source, **options).augmented(
         *chosen.augmentation, mixup=chosen.mixup, cutmix=chosen.cutmix
     )
+    loaded = loaded.weighted(chosen.class_weights)
     check_served(name, loaded)
     given = "given" if isinstance(recipe, Recipe) else "the defaults"
     notes = [f"recipe: {recipe_name or given}"]

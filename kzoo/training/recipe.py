@@ -83,6 +83,11 @@ class Recipe(HParams):
     cutmix: float = hp(
         0.0, "alpha of a box from another image; 0 = off", min=0.0, max=10.0
     )
+    class_weights: str = hp(
+        "none",
+        "what examples count: balanced = each class as much as any other",
+        choices=("none", "balanced"),
+    )
     ema: float = hp(
         0.0, "decay of the weights' average that is kept; 0 = off", min=0.0, max=0.99999
     )

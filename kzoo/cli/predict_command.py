@@ -1,0 +1,100 @@
+"""``kzoo predict``: what a trained model says of texts, files and folders."""
+
+import argparse
+import csv
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from kzoo.cli.backend import add_backend, choose
+
+SHOWN = 20
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """Declares the command's arguments."""
+    parser.add_argument("run_folder", metavar="RUN", help="a run or model folder")
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        metavar="INPUT",
+        help="a text, an image, a folder of images, a .csv file, or numbers as 1,2,3",
+    )
+    parser.add_argument("--top", type=int, default=3, metavar="N", help="classes shown")
+    parser.add_argument("--batch-size", type=int, default=256, metavar="N")
+    parser.add_argument(
+        "--out",
+        metavar="FILE",
+        help="a CSV file for the answers; of a folder or a "
+        "file of many, default: predictions.csv",
+    )
+    add_backend(parser)
+    parser.add_argument("--json", action="store_true", help="for machines")
+
+
+def run(parsed: argparse.Namespace) -> int:
+    """Prints the answers; those to folders and tables go to a CSV file."""
+    if not Path(parsed.run_folder).is_dir():  # told before Keras is imported
+        raise FileNotFoundError(f"there is no folder {parsed.run_folder}")
+    if parsed.top < 1 or parsed.batch_size < 1:
+        raise ValueError("--top and --batch-size must be at least 1")
+    choose(parsed.backend)
+    from kzoo.datasets.table import TABLES
+    from kzoo.training import predict
+
+    found = predict(
+        parsed.run_folder, parsed.inputs, top=parsed.top, batch_size=parsed.batch_size
+    )
+    many = any(
+        Path(one).suffix in TABLES or (len(one) < 256 and Path(one).is_dir())
+        for one in parsed.inputs
+    )
+    out = parsed.out or ("predictions.csv" if many else None)
+    if out:
+        write(Path(out), found)
+    if parsed.json:
+        print(json.dumps([dataclasses.asdict(one) for one in found]))
+        return 0
+    _print(found[:SHOWN])
+    if len(found) > SHOWN:
+        print(f"and {len(found) - SHOWN} more")
+    if out:
+        print(f"{len(found)} answers are in {out}")
+    return 0
+
+
+def write(path: Path, found: Sequence[Any]) -> None:
+    """A CSV file with a row for each prediction, in one step."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
+    aside = path.with_name(f".{path.name}.tmp")
+    with open(aside, "w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        if found and found[0].value is not None:
+            writer.writerow(["input", "value"])
+            writer.writerows([one.input, one.value] for one in found)
+        else:
+            top = len(found[0].classes) if found else 0
+            answers = [(f"class_{i + 1}", f"probability_{i + 1}") for i in range(top)]
+            writer.writerow(["input", *(name for pair in answers for name in pair)])
+            for one in found:
+                pairs = zip(one.classes, one.probabilities, strict=True)
+                writer.writerow([one.input, *(item for pair in pairs for item in pair)])
+    aside.replace(path)
+
+
+def _print(found: Sequence[Any]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table("input", "answer")
+    for one in found:
+        answer = f"{one.value:.6g}" if one.value is not None else ""
+        pairs = zip(one.classes, one.probabilities, strict=True)
+        answer += ", ".join(f"{name} {share:.1%}" for name, share in pairs)
+        # Text takes brackets as they are, not as styles.
+        table.add_row(Text(one.input), Text(answer))
+    Console().print(table)

@@ -1,0 +1,263 @@
+"""Answers of a trained model on what its user brings: texts, files, folders, arrays."""
+
+import dataclasses
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kzoo import weights
+from kzoo.datasets.folder import SUFFIXES
+from kzoo.datasets.table import TABLES, decoded, raw_inputs, read_table
+from kzoo.hparams import identity
+from kzoo.preprocessing import Preprocessing
+from kzoo.preprocessing.images import read_image
+from kzoo.tasks import TASKS
+from kzoo.training.metrics import probabilities
+from kzoo.training.run import Run
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one example.
+
+    Attributes:
+        input: which: the file, ``file:line`` of a table, the text, or the array's row.
+        classes: the likeliest classes, the first one first.
+        probabilities: of these.
+        value: the number that a regression predicts, in the units of its targets.
+    """
+
+    input: str
+    classes: tuple[str, ...] = ()
+    probabilities: tuple[float, ...] = ()
+    value: float | None = None
+
+
+def predict(
+    run: Run | str | os.PathLike[str],
+    inputs: Any,
+    *,
+    top: int = 5,
+    batch_size: int = 256,
+) -> list[Prediction]:
+    """Asks a trained model, under the preprocessing that it was trained with.
+
+    Args:
+        run: a run or its folder, or a model folder that has a preprocessing.
+        inputs: one or several of: a text, an image file, a folder of such files, a CSV
+            file with the columns that the model was trained on, numbers as ``1,2,3``;
+            or an array of raw inputs (examples, ...), scaled as the training data were.
+        top: classes to give, the likeliest.
+        batch_size: examples at a time; it changes the speed alone.
+
+    Returns:
+        A prediction for each example, in order.
+
+    Raises:
+        FileNotFoundError: there is no such run or file.
+        ValueError: something that the model cannot read; the message names it.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> run = kzoo.train("mlp", "diabetes", out=tempfile.mkdtemp() + "/r", epochs=1)
+        >>> found = kzoo.predict(run, "59,2,32.1,101,157,93.2,38,4,4.86,87")
+        >>> isinstance(found[0].value, float)
+        True
+    """
+    if top < 1 or batch_size < 1:
+        raise ValueError(f"top={top} and batch_size={batch_size} must be at least 1")
+    asked = opened(run)
+    if isinstance(inputs, np.ndarray) and inputs.dtype.kind not in "OU":
+        named = [(str(i), row) for i, row in enumerate(inputs)]
+    else:
+        alone = isinstance(inputs, str | os.PathLike)
+        named = list(asked.examples([inputs] if alone else inputs))
+    found: list[Prediction] = []
+    for first in range(0, len(named), batch_size):
+        part = named[first : first + batch_size]
+        for rows in _of_one_shape([asked.read(row) for _, row in part]):
+            outputs = asked.outputs(rows)
+            names = [name for name, _ in part[len(found) - first :]]
+            found += [
+                prediction(name, output, asked.preprocessing, top)
+                for name, output in zip(names, outputs, strict=False)
+            ]
+    return found
+
+
+def prediction(
+    name: str, output: np.ndarray, preprocessing: Preprocessing, top: int
+) -> Prediction:
+    """The answer in one example's outputs (classes,)."""
+    if preprocessing.target_mean is not None:
+        return Prediction(name, value=float(preprocessing.predictions(output)[0]))
+    likely = probabilities(output)
+    classes = preprocessing.classes or tuple(map(str, range(len(likely))))
+    order = np.argsort(-likely, kind="stable")[:top]
+    return Prediction(
+        name, tuple(classes[i] for i in order), tuple(float(likely[i]) for i in order)
+    )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A model that was opened to be asked.
+
+    Attributes:
+        preprocessing: its own.
+        kind: what it reads: ``texts``, ``images`` or ``vectors``.
+        columns: of a table that it reads; empty = all that is no label.
+        not_inputs: columns of a table that it does not read.
+    """
+
+    model: keras.Model
+    preprocessing: Preprocessing
+    kind: str
+    columns: tuple[str, ...] = ()
+    not_inputs: tuple[str, ...] = ()
+
+    def examples(self, sources: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+        """Name and raw example of everything that was named, unread where files."""
+        for source in sources:
+            path = Path(source)
+            if path.suffix in TABLES:
+                yield from self._of_table(path)
+            elif self.kind == "images":
+                yield from _image_files(path)
+            elif self.kind == "texts":
+                yield from _texts(source)
+            else:
+                yield str(source), _numbers(str(source))
+
+    def read(self, raw: Any) -> np.ndarray:
+        """One raw example as an array."""
+        if not isinstance(raw, Path):
+            return np.asarray(raw, object if isinstance(raw, str) else None)
+        made, known = self.preprocessing, identity(self.model).hparams
+        size = made.image_size or known.get("image_size")
+        pixels = read_image(
+            raw,
+            (size, size) if isinstance(size, int) else size and tuple(size),
+            known.get("channels", 3),
+            made.crop_rate,
+            made.interpolation,
+        )
+        return pixels if made.white == 255 else pixels * np.float32(made.white / 255)
+
+    def outputs(self, raw: np.ndarray) -> np.ndarray:
+        """Outputs of the model (examples, classes) for raw examples of one shape."""
+        # Images have been brought to their size when they were read.
+        made = dataclasses.replace(self.preprocessing, image_size=None)
+        return np.asarray(self.model.predict_on_batch(made.inputs(raw)))
+
+    def _of_table(self, path: Path) -> Iterator[tuple[str, Any]]:
+        table = read_table(path)
+        columns = self.columns or tuple(
+            name for name in table.header if name not in self.not_inputs
+        )
+        if self.kind != "vectors" and len(columns) != 1:
+            raise ValueError(
+                f"{path} has the columns {', '.join(columns)}; the model reads one"
+            )
+        rows: Any = raw_inputs(table, columns)
+        if self.kind == "texts":
+            rows = table.column(columns[0])  # numbers, too
+        for line, row in zip(table.lines, rows, strict=True):
+            yield f"{path}:{line}", row
+
+
+def opened(run: Run | str | os.PathLike[str]) -> Asked:
+    """The model of a run or model folder, and what it reads.
+
+    Raises:
+        FileNotFoundError: there is no model, or no preprocessing.
+        ValueError: it gives no classes or numbers, or reads what no file holds.
+    """
+    folder = run.folder if isinstance(run, Run) else Path(run)
+    facts = weights.read_json(weights.model_folder(folder) / weights.CONFIG)
+    task = TASKS.get(facts.get("task", ""))
+    if task is not None and task.per_step:
+        raise ValueError(f"{folder} is a model of {task.name}: kzoo generate asks it")
+    preprocessing = weights.load_preprocessing(folder)
+    _, known = weights.load_identity(folder)
+    kind = facts.get("inputs") or _kind_of(preprocessing, known)
+    if kind not in ("texts", "images", "vectors"):
+        raise ValueError(f"{folder} reads {kind}, which no file holds")
+    config = folder / "config.json"
+    options = weights.read_json(config).get("dataset", {}) if config.exists() else {}
+    told: Mapping[str, Any] = options.get("options", {})
+    return Asked(
+        weights.load(folder),
+        preprocessing,
+        kind,
+        tuple(told.get("inputs") or ()),
+        tuple(filter(None, (told.get("label"), told.get("split")))),
+    )
+
+
+def _kind_of(preprocessing: Preprocessing, known: Mapping[str, Any]) -> str:
+    """What a model reads whose folder does not say, as one that was converted."""
+    if preprocessing.tokenizer is not None:
+        return "texts"
+    if known.get("image_size") or ("channels" in known and "num_features" not in known):
+        return "images"
+    return "tokens or features" if "vocab_size" in known else "vectors"
+
+
+def _image_files(path: Path) -> Iterator[tuple[str, Path]]:
+    if path.is_dir():
+        files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES]
+        if not files:
+            raise ValueError(f"there are no images in {path}")
+        yield from ((str(file), file) for file in files)
+    elif path.is_file():
+        yield str(path), path
+    else:
+        raise FileNotFoundError(f"there is no file {path}")
+
+
+def _texts(source: Any) -> Iterator[tuple[str, str]]:
+    """A text, or those in the .txt files that were named."""
+    path = Path(source)
+    files = [path] if path.suffix == ".txt" or isinstance(source, Path) else []
+    # A long text is no path that the system would look up.
+    if len(str(source)) < 256 and path.is_dir() and str(source).strip():
+        files = sorted(path.rglob("*.txt"))
+        if not files:
+            raise ValueError(f"there are no .txt files in {path}")
+    for file in files:
+        if not file.is_file():
+            raise FileNotFoundError(f"there is no file {file}")
+        yield str(file), _not_empty(decoded(file), str(file))
+    if not files:
+        yield str(source), _not_empty(str(source), "the text")
+
+
+def _not_empty(text: str, what: str) -> str:
+    if not text.strip():
+        raise ValueError(f"{what} is empty")
+    return text
+
+
+def _numbers(source: str) -> np.ndarray:
+    try:
+        numbers = np.array([float(field) for field in source.split(",")], "float32")
+    except ValueError:
+        raise ValueError(
+            f"{source!r} is neither numbers such as 1,2.5,3 nor a .csv file"
+        ) from None
+    return numbers
+
+
+def _of_one_shape(rows: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Neighbours of one shape as one array."""
+    start = 0
+    for end in range(1, len(rows) + 1):
+        if end == len(rows) or rows[end].shape != rows[start].shape:
+            yield np.stack(rows[start:end])
+            start = end
