@@ -14,7 +14,7 @@ import keras
 from kzoo.hparams import identity, nearest
 
 _TAP = re.compile(
-    r"stem|stage_\d+(_block_\d+)?|block_\d+(_query|_key|_value)?|pooled"
+    r"stem|stage_\d+|(stage_\d+_)?block_\d+(_query|_key|_value)?|pooled"
     r"|logits(_[a-z]+)?"
 )
 

@@ -15,9 +15,11 @@ from keras.src.backend.common import global_state
 
 from kzoo.hparams import identity
 from kzoo.layers.attention import Attention
+from kzoo.layers.patches import GridPositions
 from kzoo.layers.positions import CountedPositions, LearnedPositions
 from kzoo.layers.recurrent import AttentionLSTM
 from kzoo.layers.sequence import AttentionPooling
+from kzoo.layers.windows import WindowAttention
 
 # Where a model leaves its input open, it is counted at this size.
 OPEN_PIXELS = 32
@@ -134,6 +136,12 @@ def _of_attention(layer: Any, inputs: Any, output: Any) -> int:
     return 2 * time * steps * hidden_dim  # q k, then weights v
 
 
+def _of_window_attention(layer: Any, inputs: Any, output: Any) -> int:
+    _, height, width, hidden_dim = inputs[0].shape
+    # Each pixel looks at those of its window.
+    return 2 * height * width * layer.window_size**2 * hidden_dim
+
+
 def _of_attention_pooling(layer: Any, inputs: Any, output: Any) -> int:
     _, time, features = inputs[0].shape
     return time * (features * features + features + features)
@@ -172,7 +180,9 @@ _RULES: dict[type, Callable[[Any, Any, Any], int]] = {
     keras.layers.ReversibleEmbedding: _of_tied_embedding,
     LearnedPositions: _of_nothing,
     CountedPositions: _of_nothing,
+    GridPositions: _of_nothing,
     Attention: _of_attention,
     AttentionLSTM: _of_attention_lstm,
+    WindowAttention: _of_window_attention,
     AttentionPooling: _of_attention_pooling,
 }

@@ -12,6 +12,7 @@ from kzoo.models import (
     alexnet,
     bert,
     cnn,
+    convnext,
     densenet,
     distilbert,
     distiller,
@@ -20,6 +21,7 @@ from kzoo.models import (
     inception,
     lenet,
     mlp,
+    mlp_mixer,
     mobilenet,
     recurrent,
     recurrent_language_model,
@@ -28,6 +30,7 @@ from kzoo.models import (
     seq2seq_lstm,
     shufflenet_v2,
     squeezenet,
+    swin,
     text_cnn,
     transformer,
     transformer_seq2seq,
@@ -63,6 +66,9 @@ FAMILIES: tuple[Family, ...] = (
     recurrent_language_model.FAMILY,
     transformer_seq2seq.FAMILY,
     seq2seq_lstm.FAMILY,
+    convnext.FAMILY,
+    swin.FAMILY,
+    mlp_mixer.FAMILY,
 )
 # Models that train others: no architectures, so they have no line in the index.
 TRAINERS: tuple[Family, ...] = (distiller.FAMILY,)

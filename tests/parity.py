@@ -17,16 +17,16 @@ from kzoo.weights.convert import from_source
 BATCH = 2
 
 
-def peer_model(path: str) -> Any:
+def peer_model(path: str, **options: Any) -> Any:
     """``timm/NAME`` or ``torchvision/NAME``, as it is drawn."""
     source, _, name = path.partition("/")
     if source == "timm":
         import timm
 
-        return timm.create_model(name)
+        return timm.create_model(name, **options)
     import torchvision
 
-    return torchvision.models.get_model(name)
+    return torchvision.models.get_model(name, **options)
 
 
 def assert_parity(
@@ -36,6 +36,7 @@ def assert_parity(
     *,
     sizes: tuple[tuple[int, int], ...],
     taps: Mapping[str, str],
+    state: Mapping[str, np.ndarray] | None = None,
     gradients: bool = False,
     tolerance: float = 1e-4,
     **values: Any,
@@ -48,13 +49,16 @@ def assert_parity(
         source: whose names the peer's state dict has.
         sizes: height and width of the images.
         taps: kzoo's taps -> the peer's modules with the same output.
+        state: what kzoo reads, where the peer is to stay as it is; by default the
+            peer gets weights anew, and kzoo reads them.
         gradients: compare those of the images too, at the last size.
         tolerance: of the greatest difference, as a share of the greatest value.
         **values: hyper-parameters of kzoo's model.
     """
     channels = values.get("channels", 3)
-    peer = randomized(peer, images_of(sizes[0], channels, batch=4))
-    model = from_source(state_of(peer), name, source, **values).model
+    if state is None:
+        state = state_of(randomized(peer, images_of(sizes[0], channels, batch=4)))
+    model = from_source(state, name, source, **values).model
     for size in sizes:
         images = images_of(size, channels)
         expected = outputs_of(peer, images, taps)
@@ -62,7 +66,7 @@ def assert_parity(
         found = features(model, list(expected))(images, training=False)
         for tap, value in expected.items():
             actual = keras.ops.convert_to_numpy(found[tap])
-            error = relative_error(actual, value)
+            error = relative_error(actual, like(actual, value))
             assert error < tolerance, f"{name} at {size}: {tap} is off by {error:.2g}"
     if gradients:
         assert_gradients(model, peer, sizes[-1])
@@ -158,14 +162,14 @@ def channels_first(images: np.ndarray) -> Any:
 def outputs_of(
     peer: Any, images: np.ndarray, taps: Mapping[str, str]
 ) -> dict[str, np.ndarray]:
-    """The peer's logits and the outputs of some of its modules, channels last."""
+    """The peer's logits and the outputs of some of its modules, by kzoo's taps."""
     import torch
 
     outputs: dict[str, np.ndarray] = {}
 
     def record(tap: str) -> Callable[..., None]:
         def hook(module: Any, inputs: Any, output: Any) -> None:
-            outputs[tap] = channels_last(output)
+            outputs[tap] = output.detach().numpy().copy()
 
         return hook
 
@@ -185,6 +189,13 @@ def channels_last(tensor: Any) -> np.ndarray:
     """(batch, c, h, w) -> (batch, h, w, c), in memory of its own."""
     array = tensor.detach().numpy()
     return (array.transpose(0, 2, 3, 1) if array.ndim == 4 else array).copy()
+
+
+def like(actual: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """The peer's output with channels last, as some peers have it already."""
+    if value.ndim == 4 and value.shape != actual.shape:
+        return value.transpose(0, 2, 3, 1)
+    return value
 
 
 def peer_gradients(peer: Any, images: np.ndarray, weights: np.ndarray) -> np.ndarray:

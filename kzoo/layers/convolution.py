@@ -27,6 +27,11 @@ def he_fan_out() -> keras.initializers.Initializer:
     )
 
 
+def small_normal() -> keras.initializers.Initializer:
+    """Normal, standard deviation 0.02: of transformers, and of what is like them."""
+    return keras.initializers.TruncatedNormal(stddev=0.02)
+
+
 def convolution(
     x: Any,
     filters: int,

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 
 from kzoo.hparams import HParams, hp
+from kzoo.layers.patches import STEMS, check_patches
 from kzoo.layers.sequence import PaddingMask
 
 
@@ -62,6 +63,33 @@ class ImageHParams(OutputHParams):
         None, "height and width in pixels (none = any)", min=1
     )
     channels: int = hp(3, "colour channels", min=1, max=4096)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchHParams(ImageHParams):
+    """Images of one size, cut into patches."""
+
+    image_size: int | tuple[int, int] | None = hp(
+        224, "height and width in pixels", min=1
+    )
+    patch_size: int = hp(16, "height and width of a patch in pixels", min=1, max=1024)
+    stem: str = hp(
+        "imagenet", "small = a 3x3 convolution before the patches", choices=STEMS
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.image_size is None:
+            raise ValueError(
+                "image_size=None: the patches are counted, so give height and width"
+            )
+        check_patches(*height_and_width(self.image_size), self.patch_size)
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Rows and columns of patches."""
+        height, width = height_and_width(self.image_size)
+        return height // self.patch_size, width // self.patch_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -139,6 +167,12 @@ def check_image_size(hparams: ImageHParams, least: int, why: str) -> None:
 def image_input(hparams: ImageHParams) -> Any:
     """The input of a convolutional family: open in height and width."""
     return keras.Input((None, None, hparams.channels), name="images")
+
+
+def patch_input(hparams: PatchHParams) -> Any:
+    """The input of a family that counts its patches: of one height and width."""
+    size = height_and_width(hparams.image_size)
+    return keras.Input((*size, hparams.channels), name="images")
 
 
 def sequence_input(

@@ -23,14 +23,17 @@ from collections.abc import Mapping
 from kzoo.weights.names import (
     alexnet,
     bert,
+    convnext,
     densenet,
     efficientnet,
     gpt2,
     inception,
+    mlp_mixer,
     mobilenet,
     resnet,
     shufflenet_v2,
     squeezenet,
+    swin,
     vgg,
 )
 from kzoo.weights.names.table import Rule, Table
@@ -40,16 +43,19 @@ __all__ = ["SOURCES", "Rule", "Table"]
 SOURCES: Mapping[str, Mapping[str, Table]] = {
     "alexnet": alexnet.SOURCES,
     "bert": bert.SOURCES,
+    "convnext": convnext.SOURCES,
     "densenet": densenet.SOURCES,
     "distilbert": bert.DISTILBERT_SOURCES,
     "efficientnet": efficientnet.SOURCES,
     "googlenet": inception.GOOGLENET_SOURCES,
     "gpt2": gpt2.SOURCES,
     "inception_v3": inception.INCEPTION_V3_SOURCES,
+    "mlp_mixer": mlp_mixer.SOURCES,
     "mobilenet": mobilenet.SOURCES,
     "resnet": resnet.SOURCES,
     "roberta": bert.ROBERTA_SOURCES,
     "shufflenet_v2": shufflenet_v2.SOURCES,
     "squeezenet": squeezenet.SOURCES,
+    "swin": swin.SOURCES,
     "vgg": vgg.SOURCES,
 }
