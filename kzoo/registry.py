@@ -13,6 +13,7 @@ from kzoo.models import (
     bert,
     cnn,
     convnext,
+    deit,
     densenet,
     distilbert,
     distiller,
@@ -36,6 +37,7 @@ from kzoo.models import (
     transformer_seq2seq,
     two_stream_lstm,
     vgg,
+    vit,
     wide_resnet,
 )
 from kzoo.models.family import Family
@@ -67,6 +69,8 @@ FAMILIES: tuple[Family, ...] = (
     transformer_seq2seq.FAMILY,
     seq2seq_lstm.FAMILY,
     convnext.FAMILY,
+    vit.FAMILY,
+    deit.FAMILY,
     swin.FAMILY,
     mlp_mixer.FAMILY,
 )

@@ -5,6 +5,8 @@ from typing import Any, Protocol
 import keras
 
 from kzoo.layers.attention import self_attention
+from kzoo.layers.convolution import drop_path
+from kzoo.layers.scale import layer_scale
 
 
 class BlockSizes(Protocol):
@@ -30,6 +32,8 @@ def encoder_block(
     *,
     norm: str,
     epsilon: float = 1e-3,
+    scale: float = 0.0,
+    drop_path_rate: float = 0.0,
 ) -> Any:
     """One block on (batch, time, hidden_dim), the same shape out.
 
@@ -45,6 +49,8 @@ def encoder_block(
         name: of the block, ``block_{i}``.
         norm: ``pre`` = x + f(norm(x)), ``post`` = norm(x + f(x)).
         epsilon: of the layer normalisations.
+        scale: what each branch's channels are scaled by at the start; 0 = no scale.
+        drop_path_rate: of examples that go by without a branch, in training.
     """
     hidden_dim = x.shape[-1]
     pre = norm == "pre"
@@ -53,8 +59,10 @@ def encoder_block(
         return keras.layers.LayerNormalization(epsilon=epsilon, name=name)(x)
 
     def drop(x: Any, branch: str) -> Any:
-        name_of_drop = f"{name}_{branch}_dropout"
-        return keras.layers.Dropout(sizes.dropout_rate, name=name_of_drop)(x)
+        branch = f"{name}_{branch}"
+        x = keras.layers.Dropout(sizes.dropout_rate, name=f"{branch}_dropout")(x)
+        x = layer_scale(x, scale, f"{branch}_scale")
+        return drop_path(x, drop_path_rate, f"{branch}_drop_path")
 
     y = normalize(x, f"{name}_attention_norm") if pre else x
     y = self_attention(y, mask, sizes.num_heads, sizes.attention_dropout_rate, name)

@@ -35,6 +35,7 @@ from kzoo.weights.names import (
     squeezenet,
     swin,
     vgg,
+    vit,
 )
 from kzoo.weights.names.table import Rule, Table
 
@@ -44,6 +45,7 @@ SOURCES: Mapping[str, Mapping[str, Table]] = {
     "alexnet": alexnet.SOURCES,
     "bert": bert.SOURCES,
     "convnext": convnext.SOURCES,
+    "deit": vit.DEIT_SOURCES,
     "densenet": densenet.SOURCES,
     "distilbert": bert.DISTILBERT_SOURCES,
     "efficientnet": efficientnet.SOURCES,
@@ -58,4 +60,5 @@ SOURCES: Mapping[str, Mapping[str, Table]] = {
     "squeezenet": squeezenet.SOURCES,
     "swin": swin.SOURCES,
     "vgg": vgg.SOURCES,
+    "vit": vit.VIT_SOURCES,
 }
