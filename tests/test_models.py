@@ -266,6 +266,7 @@ def test_head_has_the_asked_number_of_classes(case: Case) -> None:
 @pytest.mark.contract
 @each_family
 def test_output_is_float32_under_mixed_bfloat16(case: Case) -> None:
+    keras.utils.set_random_seed(0)
     heads: tuple[dict[str, int], ...] = ({"num_classes": 0}, {"num_classes": 3})
     for head in ({},) if case.decodes else heads:
         keras.config.set_dtype_policy("float32")
