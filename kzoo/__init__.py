@@ -28,6 +28,7 @@ _HOMES = {
     "save": "kzoo.weights",
     "load": "kzoo.weights",
     "load_pretrained": "kzoo.weights.pretrained",
+    "load_vectors": "kzoo.weights.vectors",
     "load_dataset": "kzoo.datasets",
     "Recipe": "kzoo.training",
     "train": "kzoo.training",

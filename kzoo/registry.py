@@ -39,6 +39,7 @@ from kzoo.models import (
     vgg,
     vit,
     wide_resnet,
+    word2vec,
 )
 from kzoo.models.family import Family
 
@@ -50,6 +51,7 @@ FAMILIES: tuple[Family, ...] = (
     transformer.FAMILY,
     text_cnn.FAMILY,
     two_stream_lstm.FAMILY,
+    word2vec.FAMILY,
     bert.FAMILY,
     distilbert.FAMILY,
     roberta.FAMILY,
