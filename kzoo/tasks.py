@@ -21,6 +21,7 @@ class Task:
             the epoch.
         higher_is_better: the direction of that first metric.
         per_step: one answer a position instead of one an example.
+        writes: a text belongs to each example, which the model writes to be scored.
         plots: the pictures of a run beside its curves.
     """
 
@@ -29,6 +30,7 @@ class Task:
     metrics: tuple[str, ...]
     higher_is_better: bool = True
     per_step: bool = False
+    writes: bool = False
     plots: tuple[str, ...] = ()
 
 
@@ -49,12 +51,24 @@ TASKS = {
         Task(
             "language-modeling",
             "cross_entropy",
-            ("perplexity",),
+            ("perplexity", "bits_per_character"),
             higher_is_better=False,
             per_step=True,
         ),
-        Task("translation", "cross_entropy", ("exact_match",), per_step=True),
-        Task("summarization", "cross_entropy", ("rouge",), per_step=True),
+        Task(
+            "translation",
+            "cross_entropy",
+            ("exact_match", "bleu"),
+            per_step=True,
+            writes=True,
+        ),
+        Task(
+            "summarization",
+            "cross_entropy",
+            ("rouge_l", "rouge_1", "rouge_2", "exact_match"),
+            per_step=True,
+            writes=True,
+        ),
     )
 }
 

@@ -309,3 +309,20 @@ def test_no_optimizer_decays_by_a_default_of_its_own() -> None:
         for parameter in decays:
             if parameter.endswith("weight_decay"):
                 assert not getattr(made, parameter), f"{name}: {parameter}"
+
+
+def test_noam_is_the_papers_formula() -> None:
+    """hidden_dim^-0.5 min(step^-0.5, step warmup^-1.5), steps counted from 1."""
+    dim, warmup = 512, 40
+    recipe = Recipe(
+        schedule="noam",
+        learning_rate=(dim * warmup) ** -0.5,
+        warmup_steps=warmup,
+        epochs=10,
+    )
+    for step in (1, 7, 40, 41, 100, 400):
+        expected = dim**-0.5 * min(step**-0.5, step * warmup**-1.5)
+        found = float(learning_rate(recipe, step - 1, steps_per_epoch=40))
+        assert found == pytest.approx(expected, rel=1e-5)
+    with pytest.raises(ValueError, match="schedule='noam' needs warmup_steps"):
+        Recipe(schedule="noam")

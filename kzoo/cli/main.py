@@ -17,6 +17,7 @@ COMMANDS = {
     "tune": "search a model's hyper-parameters",
     "evaluate": "score a run on a split of its data",
     "predict": "ask a trained model about texts, files and folders",
+    "generate": "write on from a prompt, or translate it",
     "convert": "take weights of another zoo, or give a model to it",
     "distill": "train a student with a teacher into a run folder",
     "launch": "train in several processes of this machine",

@@ -4,11 +4,21 @@ Every set is an array source first: whole batches are gathered by numpy, nothing
 TensorFlow, and nothing is downloaded for the embedded sets.
 """
 
+from collections.abc import Callable
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
-from kzoo.datasets import arrays, embedded, folder, table, text, tfds
+from kzoo.datasets import (
+    arrays,
+    dates,
+    embedded,
+    folder,
+    language,
+    table,
+    text,
+    tfds,
+)
 from kzoo.datasets.dataset import Dataset, Spec
 from kzoo.datasets.tfds import UnavailableError
 from kzoo.hparams import HParams, nearest, parse, replace
@@ -24,17 +34,20 @@ __all__ = [
 ]
 
 # name -> (declaration of its options, loader)
-DATASETS = {
+DATASETS: dict[str, tuple[type[HParams], Callable[..., Dataset]]] = {
+    "dates": (dates.DatesOptions, dates.dates),
     "diabetes": (embedded.DiabetesOptions, embedded.diabetes),
     "digits": (embedded.DigitsOptions, embedded.digits),
     "names": (text.NamesOptions, text.names),
+    "reference_manual": (language.LanguageOptions, language.reference_manual),
     "xor": (embedded.XorOptions, embedded.xor),
 }
 
 # kind of "kind:PATH" -> (declaration of its options, loader of the path)
-SOURCES: dict[str, tuple[type[HParams], Any]] = {
+SOURCES: dict[str, tuple[type[HParams], Callable[..., Dataset]]] = {
     "csv": (table.TableOptions, table.from_csv),
     "folder": (folder.FolderOptions, folder.from_folder),
+    "text": (language.LanguageOptions, language.text_files),
 }
 
 
@@ -43,11 +56,12 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
 
     Args:
         source: the name of an embedded set (``digits``, ``names``, ``diabetes``,
-            ``xor``); ``folder:PATH``, images in one folder a class; ``csv:PATH``; a
-            name of TensorFlow Datasets, such as ``mnist``; or arrays: ``(inputs,
-            labels)``, which are split by the seed, or a dict of such pairs by split,
-            ``{"train": ..., "validation": ..., "test": ...}``. A ``Dataset`` is
-            returned as it is.
+            ``xor``, ``dates``, ``reference_manual``); ``folder:PATH``, images in one
+            folder a class; ``csv:PATH``; ``text:PATH``, a file or a folder of running
+            text; a name of TensorFlow Datasets, such as ``mnist``; or arrays:
+            ``(inputs, labels)``, which are split by the seed, or a dict of such pairs
+            by split, ``{"train": ..., "validation": ..., "test": ...}``. A ``Dataset``
+            is returned as it is.
         **options: the set's own, see ``kzoo.datasets.DATASETS``; all take ``seed``,
             which makes the splits.
 

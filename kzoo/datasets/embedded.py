@@ -165,13 +165,19 @@ def hashed_splits(
     inputs: np.ndarray, labels: np.ndarray, keys: list[bytes], seed: int
 ) -> dict[str, Split]:
     """About 70/10/20 by a hash of the key: equal keys stay together."""
-    draws = hashed_draws(seed, keys)
-    parts = {
-        "train": draws < 0.7,
-        "validation": (draws >= 0.7) & (draws < 0.8),
-        "test": draws >= 0.8,
+    drawn = np.array([split_of(key, seed) for key in keys])
+    return {
+        name: Split(inputs[drawn == name], labels[drawn == name])
+        for name in ("train", "validation", "test")
     }
-    return {name: Split(inputs[part], labels[part]) for name, part in parts.items()}
+
+
+def split_of(key: bytes, seed: int) -> str:
+    """Which split an example of this key is in: about 70/10/20."""
+    draw = hashed_draws(seed, [key])[0]
+    if draw < 0.7:
+        return "train"
+    return "validation" if draw < 0.8 else "test"
 
 
 def hashed_draws(seed: int, keys: Iterable[bytes]) -> np.ndarray:

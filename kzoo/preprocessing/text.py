@@ -60,6 +60,11 @@ class Tokenizer:
         """What stands for the unseen; None where nothing is unseen, as with bytes."""
         return self._first_of(_UNKNOWNS)
 
+    @property
+    def spells(self) -> bool:
+        """Whether the tokens make up the text, spaces and all; words do not."""
+        return self.library.decoder is not None
+
     def encode(
         self, texts: Iterable[str], max_length: int | None = None
     ) -> list[list[int]]:

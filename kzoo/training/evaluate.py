@@ -14,6 +14,7 @@ from kzoo import weights
 from kzoo.datasets import Dataset, load_dataset
 from kzoo.datasets.dataset import share
 from kzoo.datasets.loading import Prefetched
+from kzoo.generation import generate
 from kzoo.registry import find_family
 from kzoo.tasks import get_task
 from kzoo.training.metrics import Answers, answers, class_scores, joined, scores
@@ -145,4 +146,46 @@ def split_answers(
             if task.per_step:
                 labels = np.where(batch["weights"] > 0, batch["labels"], -1)[real]
             parts.append(answers(task, labels, outputs, classes))
-    return joined(parts)
+    found = joined(parts)
+    tokenizer = dataset.preprocessing.tokenizer
+    if tokenizer is None:
+        return found
+    if task.writes:
+        written, references = texts(model, dataset, split, batch_size)
+        return dataclasses.replace(found, written=written, references=references)
+    if task.name == "language-modeling" and tokenizer.spells:
+        ids = found.labels[found.counted].tolist()
+        unknown = ids.count(tokenizer.unknown_token_id)
+        characters = len(tokenizer.decode([ids])[0]) + unknown
+        return dataclasses.replace(found, characters=characters)
+    return found
+
+
+def texts(
+    model: keras.Model, dataset: Dataset, split: str, batch_size: int
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What the model writes greedily for each example of a split, and what it should.
+
+    A text may be as long as the longest of the split's own.
+    """
+    tokenizer = dataset.preprocessing.tokenizer
+    assert tokenizer is not None
+    examples = dataset.split(split)
+    labels = [row[row >= 0].tolist() for row in examples.labels]
+    sources = examples.rows(np.arange(len(labels)))["tokens"]
+    pad, end = (dataset.spec.hparams[f"{name}_token_id"] for name in ("pad", "end"))
+    prompts = [row[row != pad].tolist() or [pad] for row in sources]
+    written: list[list[int]] = []
+    size = min(batch_size, len(prompts))
+    for first in range(0, len(prompts), size):
+        batch = prompts[first : first + size]
+        full = batch + prompts[: size - len(batch)]  # of the one shape
+        steps = examples.labels.shape[1]
+        found = generate(model, full, max_new_tokens=steps, end_token_id=end)
+        written += found[: len(batch)]
+
+    def decoded(rows: list[list[int]]) -> tuple[str, ...]:
+        bare = [row[:-1] if row and row[-1] == end else row for row in rows]
+        return tuple(tokenizer.decode(bare))
+
+    return decoded(written), decoded(labels)

@@ -22,6 +22,9 @@ class Answers:
             of the targets; None where there is an answer a step, since all logits of
             all steps may not fit in memory.
         classes: their names, in the order of the logits.
+        characters: of the text that all counted labels are; 0 = not known.
+        written: the texts that the model wrote, of a task that has it write.
+        references: the texts that it should have written.
     """
 
     labels: np.ndarray
@@ -29,6 +32,9 @@ class Answers:
     losses: np.ndarray
     outputs: np.ndarray | None = None
     classes: tuple[str, ...] = ()
+    characters: int = 0
+    written: tuple[str, ...] = ()
+    references: tuple[str, ...] = ()
 
     @property
     def counted(self) -> np.ndarray:
@@ -90,9 +96,11 @@ def joined(parts: Sequence[Answers]) -> Answers:
 
 
 def scores(task: Task, found: Answers) -> dict[str, float]:
-    """``loss``, and each of ``task.metrics`` by ``METRICS``."""
+    """``loss``, and each of ``task.metrics`` by ``METRICS`` that can be told."""
     loss = float(found.losses[found.counted].mean())
-    return {"loss": loss, **{name: METRICS[name](found) for name in task.metrics}}
+    told = {name: METRICS[name](found) for name in task.metrics}
+    known = {name: value for name, value in told.items() if value is not None}
+    return {"loss": loss, **known}
 
 
 def accuracy(found: Answers) -> float:
@@ -106,14 +114,66 @@ def perplexity(found: Answers) -> float:
     return float(np.exp(found.losses[found.counted].mean()))
 
 
+def bits_per_character(found: Answers) -> float | None:
+    """Cross-entropy in bits, of a character of the text, whatever the tokens.
+
+    None where the tokens do not spell the text.
+    """
+    if not found.characters:
+        return None
+    return float(found.losses[found.counted].sum() / np.log(2) / found.characters)
+
+
+def exact_match(found: Answers) -> float:
+    """The share of texts that are as they should be, to the last character."""
+    pairs = zip(found.written, found.references, strict=True)
+    return float(np.mean([text == reference for text, reference in pairs]))
+
+
+def bleu(found: Answers) -> float | None:
+    """BLEU of the whole split from 0 to 100, by sacrebleu (Papineni et al. 2002).
+
+    None without the extra ``text``.
+    """
+    try:
+        from sacrebleu.metrics.bleu import BLEU
+    except ImportError:
+        return None
+    scored = BLEU().corpus_score(list(found.written), [list(found.references)])
+    return float(scored.score)
+
+
+def _rouge(kind: str) -> Callable[[Answers], float]:
+    """The mean F1 of ROUGE (Lin 2004), by rouge-score."""
+
+    def measured(found: Answers) -> float:
+        try:
+            from rouge_score.rouge_scorer import RougeScorer
+        except ImportError:
+            raise ImportError(
+                "ROUGE needs rouge-score: pip install 'kzoo[text]'"
+            ) from None
+        scorer = RougeScorer([kind], use_stemmer=True)
+        pairs = zip(found.references, found.written, strict=True)
+        return float(np.mean([scorer.score(*pair)[kind].fmeasure for pair in pairs]))
+
+    return measured
+
+
 def _regression(name: str) -> Callable[[Answers], float]:
     return lambda found: regression_scores(found.labels, found.predicted)[name]
 
 
 # What a task's metrics mean, by their names in kzoo.tasks.
-METRICS: dict[str, Callable[[Answers], float]] = {
+METRICS: dict[str, Callable[[Answers], float | None]] = {
     "accuracy": accuracy,
+    "bits_per_character": bits_per_character,
+    "bleu": bleu,
+    "exact_match": exact_match,
     "perplexity": perplexity,
+    "rouge_1": _rouge("rouge1"),
+    "rouge_2": _rouge("rouge2"),
+    "rouge_l": _rouge("rougeL"),
     "r2": _regression("r2"),
     "mse": _regression("mse"),
     "mae": _regression("mae"),

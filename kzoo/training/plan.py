@@ -98,8 +98,8 @@ class Plan:
             if isinstance(source, Path):
                 source = weights.load(source)
             arrays = weights.weights_by_path(source)
-            before = identity(source).hparams["num_classes"]
-            after = identity(model).hparams["num_classes"]
+            before = identity(source).hparams.get("num_classes")  # decoders have none
+            after = identity(model).hparams.get("num_classes")
             if before != after:
                 log.info("a fresh head for %s classes instead of %s", after, before)
                 fresh = weights.weights_by_path(model)

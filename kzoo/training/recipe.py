@@ -57,7 +57,7 @@ class Recipe(HParams):
     schedule: str = hp(
         "cosine",
         "of the learning rate after its warm-up",
-        choices=("constant", "cosine", "linear", "step"),
+        choices=("constant", "cosine", "linear", "noam", "step"),
     )
     warmup_steps: int = hp(0, "of linear rise from 0", min=0)
     decay_epochs: tuple[int, ...] = hp(
@@ -113,6 +113,8 @@ class Recipe(HParams):
             find_augmentation(name)
         if self.schedule == "step" and not self.decay_epochs:
             raise ValueError("schedule='step' needs decay_epochs, such as 30,60")
+        if self.schedule == "noam" and not self.warmup_steps:
+            raise ValueError("schedule='noam' needs warmup_steps, such as 4000")
         if self.schedule != "step" and self.decay_epochs:
             raise ValueError(
                 f"decay_epochs={self.decay_epochs} goes with schedule='step', not with "

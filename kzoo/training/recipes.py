@@ -112,6 +112,58 @@ RECIPES = {
         Recipe(learning_rate=1e-3, weight_decay=0.1, epochs=100, batch_size=32),
         hparams={"units": (64,), "dropout_rate": 0.3},
     ),
+    "transformer_dates": NamedRecipe(
+        ("transformer_seq2seq",),
+        "dates",
+        Recipe(learning_rate=1e-3, warmup_steps=300, epochs=12, clip=1.0),
+    ),
+    "seq2seq_lstm_dates": NamedRecipe(
+        ("seq2seq_lstm",),
+        "dates",
+        Recipe(learning_rate=2e-3, warmup_steps=200, epochs=12, clip=1.0),
+    ),
+    # Vaswani et al. 2017, sec. 5: its rate is (512 * 4000) ** -0.5 at its peak.
+    "transformer_base": NamedRecipe(
+        ("transformer_base", "transformer_big"),
+        "dates",
+        Recipe(
+            optimizer="adam",
+            learning_rate=7e-4,
+            schedule="noam",
+            warmup_steps=4000,
+            label_smoothing=0.1,
+        ),
+    ),
+    "lstm_reference_manual": NamedRecipe(
+        ("lstm_language_model",),
+        "reference_manual",
+        Recipe(
+            learning_rate=2e-3,
+            weight_decay=0.01,
+            warmup_steps=50,
+            batch_size=16,
+            epochs=14,
+            clip=1.0,
+        ),
+        hparams={
+            "embedding_dim": 64,
+            "units": 512,
+            "num_layers": 1,
+            "dropout_rate": 0.4,
+        },
+    ),
+    "gpt2_reference_manual": NamedRecipe(
+        ("gpt2_tiny",),
+        "reference_manual",
+        Recipe(
+            learning_rate=1e-3,
+            weight_decay=0.1,
+            warmup_steps=100,
+            batch_size=16,
+            epochs=10,
+            clip=1.0,
+        ),
+    ),
 }
 
 

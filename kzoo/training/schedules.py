@@ -20,6 +20,7 @@ def learning_rate(recipe: Recipe, step: Any, steps_per_epoch: int) -> Any:
         cosine    (1 + cos(pi t)) / 2                    (Loshchilov & Hutter 2017)
         linear    1 - t
         step      decay_rate ** (decay_epochs that have passed)
+        noam      sqrt(warmup_steps / (step + 1))           (Vaswani et al. 2017, 5.3)
 
     Args:
         recipe: names the schedule.
@@ -48,6 +49,10 @@ def learning_rate(recipe: Recipe, step: Any, steps_per_epoch: int) -> Any:
             for epoch in recipe.decay_epochs
         ]
         factor = ops.power(float(recipe.decay_rate), sum(passed))
+    elif recipe.schedule == "noam":
+        # With their peak of (hidden_dim * warmup_steps) ** -0.5 it is their formula.
+        passed_steps = ops.maximum(step + 1.0, recipe.warmup_steps)
+        factor = ops.sqrt(recipe.warmup_steps / passed_steps)
     else:
         factor = ops.ones_like(t)
     if recipe.warmup_steps:
