@@ -178,7 +178,7 @@ def test_a_set_says_the_same_each_time(name: str) -> None:
     ("source", "options", "message"),
     [
         ("digit", {}, "unknown dataset 'digit'. Did you mean 'digits'?"),
-        ("zzz", {}, "unknown dataset 'zzz'. There are: diabetes, digits, names"),
+        ("zzz", {}, "unknown dataset 'zzz'. There are: dates, diabetes, digits, names"),
         (
             "digits",
             {"as_sequnce": True},

@@ -122,18 +122,6 @@ RECIPES = {
         "dates",
         Recipe(learning_rate=2e-3, warmup_steps=200, epochs=12, clip=1.0),
     ),
-    # Vaswani et al. 2017, sec. 5: its rate is (512 * 4000) ** -0.5 at its peak.
-    "transformer_base": NamedRecipe(
-        ("transformer_base", "transformer_big"),
-        "dates",
-        Recipe(
-            optimizer="adam",
-            learning_rate=7e-4,
-            schedule="noam",
-            warmup_steps=4000,
-            label_smoothing=0.1,
-        ),
-    ),
     "lstm_reference_manual": NamedRecipe(
         ("lstm_language_model",),
         "reference_manual",
