@@ -12,11 +12,13 @@ import pytest
 from babel import Locale
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 import kzoo
 from kzoo.datasets import Dataset, characters
-from kzoo.datasets.dataset import philox
-from kzoo.datasets.text import LANGUAGES
+from kzoo.datasets.dataset import Split, philox
+from kzoo.datasets.text import LANGUAGES, TextOptions, text_dataset
+from kzoo.preprocessing.text import KINDS
 from tests.test_datasets import SPLITS, digest
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=9)
@@ -152,15 +154,29 @@ from tests.test_datasets import digest
 assert keras.config.backend() == os.environ["KERAS_BACKEND"]
 data = kzoo.load_dataset("names").augmented("character_drop:0.1", "character_swap")
 print(digest(data, 0, steps=20))
+print(digest(kzoo.load_dataset("csv:" + sys.argv[1], tokenizer="bpe"), 0, steps=20))
+images = kzoo.load_dataset("folder:" + sys.argv[2])
+print(digest(images.augmented("shift", "rotation", mixup=0.2), 0, steps=20))
 """
 
 
-def test_texts_give_the_same_batches_on_every_backend(names: Dataset) -> None:
+def test_files_and_texts_give_the_same_batches_on_every_backend(
+    names: Dataset, tmp_path: Path
+) -> None:
     """With TensorFlow blocked on JAX."""
     pytest.importorskip("jax")
+    rows = [f'"{text}, and\n more",{i % 2}' for i, text in enumerate("abcdefghij" * 9)]
+    table = tmp_path / "a.csv"
+    table.write_text("\n".join(["text,label", *rows]), encoding="utf-8")
+    draw = np.random.default_rng(0)
+    for i in range(40):
+        place = tmp_path / "images" / ("cat", "dog")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = draw.integers(0, 256, (8, 8, 3)).astype("uint8")
+        Image.fromarray(pixels).save(place / f"{i}.png")
     found = {
         subprocess.run(
-            [sys.executable, "-c", BATCHES],
+            [sys.executable, "-c", BATCHES, str(table), str(tmp_path / "images")],
             env={**os.environ, "KERAS_BACKEND": backend},
             cwd=Path(__file__).parents[1],
             capture_output=True,
@@ -170,8 +186,60 @@ def test_texts_give_the_same_batches_on_every_backend(names: Dataset) -> None:
         for backend in ("tensorflow", "jax")
     }
     data = names.augmented("character_drop:0.1", "character_swap")
-    assert found == {digest(data, 0, steps=20) + "\n"}
-    assert digest(names, 0, steps=20) != digest(data, 0, steps=20)  # a control
+    assert len(found) == 1
+    hashes = found.pop().split()
+    assert len(set(hashes)) == 3 and hashes[0] == digest(data, 0, steps=20)
+    assert hashes[0] != digest(names, 0, steps=20)  # a control
+
+
+@given(
+    st.lists(TEXT, min_size=2, max_size=9, unique=True),
+    st.integers(1, 4),
+    st.integers(1, 3),
+    st.sampled_from(KINDS),
+)
+def test_each_text_comes_once_a_pass_with_its_own_label(
+    values: list[str], rows: int, workers: int, kind: str
+) -> None:
+    labels = np.arange(len(values), dtype="int32")
+    splits = dict.fromkeys(SPLITS, Split(array(values), labels))
+    options = TextOptions(tokenizer=kind, max_length=64)
+    data = text_dataset("given", options, splits, [str(i) for i in labels])
+    batch, stream = rows * workers, []
+    alone = {i: tokens_of(data, [text]) for i, text in enumerate(values)}
+    for step in range(-(-2 * len(values) // batch)):
+        parts = [
+            data.train_batches(batch, 0, 0, (r, workers))[step] for r in range(workers)
+        ]
+        assert len({part["inputs"].shape for part in parts}) == 1
+        for part in parts:
+            assert len(part["labels"]) == rows
+            stream += list(part["labels"])
+            for tokens, label in zip(part["inputs"], part["labels"], strict=True):
+                np.testing.assert_array_equal(tokens[tokens > 0], alone[int(label)])
+    for start in (0, len(values)):
+        assert sorted(stream[start : start + len(values)]) == list(labels)
+    taken = list(data.eval_batches("test", batch))
+    real = np.concatenate([one["labels"][one["weights"] > 0] for one in taken])
+    np.testing.assert_array_equal(real, labels)
+
+
+def tokens_of(data: Dataset, values: list[str]) -> np.ndarray:
+    tokens = data.preprocessing.inputs(array(values))[0]
+    return tokens[tokens > 0]
+
+
+def test_a_length_chosen_by_each_worker_is_noticed(names: Dataset) -> None:
+    """The negative control: what the test of shards above would not let pass."""
+    raw = names.splits["train"].inputs
+    shapes = {
+        tuple(
+            names.preprocessing.inputs(raw[index[part : part + 4]]).shape
+            for part in (0, 4)
+        )
+        for index in (names.train_batches(8, 0).indices(step) for step in range(40))
+    }
+    assert any(one != two for one, two in shapes)
 
 
 # --- characters -------------------------------------------------------------------

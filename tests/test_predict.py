@@ -100,10 +100,12 @@ def test_an_image_of_another_size_is_brought_to_the_models(
     np.testing.assert_allclose(one.probabilities, two.probabilities, atol=0.02)
 
 
-def test_texts_and_tables_of_them(moods: Run, tmp_path: Path) -> None:
-    found = predict(moods, ["a good one", "so bad, film"], top=1)
+def test_texts_and_tables_of_them(
+    moods: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    found = predict(moods, ["good film", "bad film"], top=1)
     assert [one.classes for one in found] == [("good",), ("bad",)]
-    assert found[0].input == "a good one"
+    assert found[0].input == "good film"
     table = tmp_path / "new.csv"
     table.write_text("id,review\n1,good film\n2,bad film\n", encoding="utf-8")
     with pytest.raises(ValueError, match="has the columns id, review; the model reads"):
@@ -113,7 +115,9 @@ def test_texts_and_tables_of_them(moods: Run, tmp_path: Path) -> None:
     assert [one.classes[0] for one in found] == ["good", "bad"]
     assert [one.input for one in found] == [f"{table}:2", f"{table}:3"]
     # A text of characters and words that training had not is answered, too.
-    assert sum(predict(moods, "☃ снег")[0].probabilities) == pytest.approx(1)
+    assert not caplog.records
+    assert sum(predict(moods, "☃ film")[0].probabilities) == pytest.approx(1)
+    assert "'☃ film': 1 of 2 tokens are unknown to the model" in caplog.text
     place = tmp_path / "texts"
     place.mkdir()
     (place / "a.txt").write_text("good")

@@ -1,6 +1,7 @@
 """Answers of a trained model on what its user brings: texts, files, folders, arrays."""
 
 import dataclasses
+import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,12 @@ from kzoo.datasets.table import TABLES, decoded, raw_inputs, read_table
 from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.images import read_image
+from kzoo.preprocessing.text import in_short
 from kzoo.tasks import TASKS
 from kzoo.training.metrics import probabilities
 from kzoo.training.run import Run
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -83,6 +87,8 @@ def predict(
         for rows in _of_one_shape([asked.read(row) for _, row in part]):
             outputs = asked.outputs(rows)
             names = [name for name, _ in part[len(found) - first :]]
+            if asked.kind == "texts":
+                _tell_unknown(names, rows, asked.preprocessing)
             found += [
                 prediction(name, output, asked.preprocessing, top)
                 for name, output in zip(names, outputs, strict=False)
@@ -236,6 +242,22 @@ def _texts(source: Any) -> Iterator[tuple[str, str]]:
         yield str(file), _not_empty(decoded(file), str(file))
     if not files:
         yield str(source), _not_empty(str(source), "the text")
+
+
+def _tell_unknown(
+    names: Sequence[str], texts: Iterable[str], preprocessing: Preprocessing
+) -> None:
+    """Warns of texts in which training had not seen everything."""
+    assert preprocessing.tokenizer is not None
+    unknown = preprocessing.tokenizer.unknown_token_id
+    for name, ids in zip(names, preprocessing.tokenizer.encode(texts), strict=False):
+        if unknown in ids:
+            log.warning(
+                "%s: %s of %s tokens are unknown to the model",
+                in_short(name),
+                ids.count(unknown),
+                len(ids),
+            )
 
 
 def _not_empty(text: str, what: str) -> str:

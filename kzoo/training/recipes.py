@@ -85,6 +85,27 @@ RECIPES = {
         ),
         options=_SEQUENCES,
     ),
+    "recurrent_names": NamedRecipe(
+        ("gru", "lstm"),
+        "names",
+        Recipe(
+            learning_rate=3e-3,
+            weight_decay=0.05,
+            warmup_steps=100,
+            epochs=14,
+            clip=1.0,
+            label_smoothing=0.05,
+            augmentation=("character_drop:0.05",),
+            ema=0.995,
+        ),
+        hparams={
+            "num_layers": 1,
+            "units": 160,
+            "bidirectional": True,
+            "pooling": "max",
+            "dropout_rate": 0.3,
+        },
+    ),
     "mlp_xor": NamedRecipe(
         ("mlp_xor",),
         "xor",
