@@ -19,7 +19,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import kzoo
-from kzoo.cli import progress
+from kzoo.cli import doctor_command, progress
 from kzoo.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -100,7 +100,9 @@ def test_describe_counts_what_was_changed(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(capsys.readouterr().out) == kzoo.describe("mlp")
 
 
-def test_doctor_says_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor_says_what_is_here(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["kzoo"] == kzoo.__version__
@@ -108,9 +110,18 @@ def test_doctor_says_what_is_here(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["versions"]["keras"] == keras.version()
     assert len(found["devices"]) >= 1
     assert keras.config.backend() in found["backends installed"]
+    # Two steps under each, of which two processes take their own.
+    tried = found["distributions"]
+    assert {"none", "mirrored", "tpu", "multi_worker, 2 processes"} == set(tried)
+    assert tried["none"] == "works, 1 replica on one device"
+    assert tried["mirrored"].startswith("works")
+    assert tried["multi_worker, 2 processes"] == "works over loopback"
+    assert tried["tpu"].startswith("no: distribution 'tpu' found no TPU")
+
+    monkeypatch.setattr(doctor_command, "distributions", lambda backend: tried)
     assert main(["doctor"]) == 0
     page = capsys.readouterr().out
-    assert all(name in page for name in found)
+    assert all(name in page for name in [*found, *tried])
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
