@@ -82,7 +82,7 @@ def test_a_tpu_lives_and_dies() -> None:
     assert "gcsfuse --implicit-dirs shop" in dry_run(TPU, "install", BUCKET="shop")
     assert "tpu-vm delete kzoo --quiet" in dry_run(TPU, "delete")
     kept = dry_run(TPU, "keep", "cnn", BUCKET="shop")  # after a preemption
-    verbs = [shlex.split(line)[4] for line in kept.splitlines() if line]
+    verbs = [line.split()[4] for line in kept.splitlines()]
     assert verbs == ["delete", "create", "scp", "ssh", "ssh"]
 
 
@@ -101,12 +101,11 @@ def test_the_hosts_of_a_tpu_find_one_another(
     endpoints: str, number: str, expected: Cluster | None, tmp_path: Path
 ) -> None:
     line = dry_run(TPU, "train", "cnn", "--set", "epochs=3", BUCKET="shop")
-    command = shlex.split(line.replace("$'", "'"))
     remote = bash(
         "-c", f"printf %s {line.split('--command ')[1].split(' --zone')[0]}"
     ).stdout
     join, words = remote.split("kzoo-environment/bin/python -m kzoo train ")
-    assert command[:5] == ["gcloud", "compute", "tpus", "tpu-vm", "ssh"]
+    assert line.startswith("gcloud compute tpus tpu-vm ssh kzoo --worker all")
     parsed = parsed_by(train_command, shlex.split(words.replace("\\\n", " ")))
     assert (parsed.model, parsed.set) == ("cnn", ["epochs=3"])
     assert (parsed.backend, parsed.distribution) == ("jax", "data_parallel")
@@ -129,7 +128,7 @@ def test_the_hosts_of_a_tpu_find_one_another(
 
 def test_slurm_runs_what_kzoo_reads() -> None:
     words = shlex.split(dry_run(SLURM, "cnn", "--out", "/runs/a b", BACKEND="jax"))
-    assert words[:6] == "srun --kill-on-bad-exit=1 python -m kzoo train".split()
+    assert words[2:6] == ["python", "-m", "kzoo", "train"]
     parsed = parsed_by(train_command, words[6:])
     assert (parsed.model, parsed.out, parsed.backend) == ("cnn", "/runs/a b", "jax")
     assert parsed.distribution == "data_parallel"
