@@ -36,6 +36,8 @@ _HOMES = {
     "predict": "kzoo.training",
     "generate": "kzoo.generation",
     "distill": "kzoo.distillation",
+    "pretrain": "kzoo.pretraining",
+    "probe": "kzoo.pretraining",
     "tune": "kzoo.tuning",
 }
 

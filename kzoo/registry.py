@@ -12,6 +12,7 @@ from kzoo.models import (
     alexnet,
     bert,
     cnn,
+    contrastive,
     convnext,
     deit,
     densenet,
@@ -24,6 +25,7 @@ from kzoo.models import (
     mlp,
     mlp_mixer,
     mobilenet,
+    reconstruction,
     recurrent,
     recurrent_language_model,
     resnet,
@@ -77,7 +79,11 @@ FAMILIES: tuple[Family, ...] = (
     mlp_mixer.FAMILY,
 )
 # Models that train others: no architectures, so they have no line in the index.
-TRAINERS: tuple[Family, ...] = (distiller.FAMILY,)
+TRAINERS: tuple[Family, ...] = (
+    distiller.FAMILY,
+    contrastive.FAMILY,
+    reconstruction.FAMILY,
+)
 
 _by_name: dict[str, Family] = {
     name: family for family in (*FAMILIES, *TRAINERS) for name in family.variants

@@ -15,8 +15,8 @@ class Task:
 
     Attributes:
         name: as users write it.
-        loss: ``cross_entropy`` (softmax, sigmoid for one logit) or
-            ``squared_error``.
+        loss: ``cross_entropy`` (softmax, sigmoid for one logit), ``squared_error``, or
+            ``outputs``: the model says of each example what it costs.
         metrics: what ``evaluate`` reports beside the loss, the first of which picks
             the epoch.
         higher_is_better: the direction of that first metric.
@@ -69,6 +69,8 @@ TASKS = {
             per_step=True,
             writes=True,
         ),
+        # Without labels: an objective's model, which has its encoder inside.
+        Task("pretraining", "outputs", ("loss",), higher_is_better=False),
     )
 }
 

@@ -458,7 +458,7 @@ def regression() -> Any:
 
 
 def unknown_labels() -> Any:
-    from kzoo.distillation.few_labels import few_labels
+    from kzoo.datasets.few_labels import few_labels
 
     return few_labels(DIGITS, 3)[1]
 

@@ -21,6 +21,7 @@ COMMANDS = {
     "convert": "take weights of another zoo, or give a model to it",
     "distill": "train a student with a teacher into a run folder",
     "launch": "train in several processes of this machine",
+    "pretrain": "train an encoder without labels into a run folder",
     "doctor": "backend, devices, versions, and the distributions that work",
 }
 

@@ -31,6 +31,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", metavar="N")
     parser.add_argument("--batch-size", metavar="N")
     parser.add_argument("--seed", metavar="S")
+    parser.add_argument(
+        "--labels-per-class", metavar="N", help="known in training and validation"
+    )
+    parser.add_argument(
+        "--freeze", metavar="TAPS", help="that keep their weights: stem..stage_2"
+    )
     parser.add_argument("--precision", metavar="P", help="such as mixed_bfloat16")
     parser.add_argument("--out", metavar="DIR", help="default: runs/MODEL_DATASET")
     parser.add_argument("--distribution", metavar="X", default="none")
@@ -146,7 +152,10 @@ def _request(parsed: argparse.Namespace) -> dict[str, Any]:
         for declared in (type(known), Recipe)
         for key, declaration in declarations(declared).items()
     }
-    short = ("epochs", "batch_size", "seed", "precision")
+    short = (
+        *("epochs", "batch_size", "seed", "precision"),
+        *("labels_per_class", "freeze"),
+    )
     given = [(key, getattr(parsed, key)) for key in short]
     for key, text in [*given, *split_assignments(parsed.set)]:
         if text is not None:

@@ -1,7 +1,7 @@
 """Distillation: from a teacher to a run folder of its student, studies and reports."""
 
+from kzoo.datasets.few_labels import few_labels
 from kzoo.distillation.distill import DistillOptions, distill
-from kzoo.distillation.few_labels import few_labels
 from kzoo.distillation.report import compare
 from kzoo.distillation.study import study
 

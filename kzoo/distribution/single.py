@@ -112,6 +112,10 @@ class Distribution:
         """Every process's array: (processes, ...). All processes call it together."""
         return array[None]
 
+    def gathered(self, x: Any) -> tuple[Any, Any]:
+        """Inside a step: a tensor's rows of all replicas, and where our own begin."""
+        return x, 0
+
     def from_chief(self, decide: Callable[[], str]) -> str:
         """What the chief decides, on every process; or its error, on every process."""
         if self.shard[1] == 1:

@@ -150,6 +150,15 @@ class Strategy(Distribution):
 
         return tf.function(lambda values: self.strategy.gather(values, axis=0))
 
+    def gathered(self, x: Any) -> tuple[Any, Any]:
+        import tensorflow as tf
+
+        context = tf.distribute.get_replica_context()
+        if context is None or self.num_replicas == 1:
+            return super().gathered(x)
+        rows = tf.shape(x)[0]
+        return context.all_gather(x, axis=0), context.replica_id_in_sync_group * rows
+
     def _by_itself(self, variable: Any) -> bool:
         """Whether each replica holds a value of its own."""
         if not hasattr(variable.value, "values"):

@@ -13,6 +13,7 @@ from kzoo import distribution as distributions
 from kzoo import weights
 from kzoo.datasets import Dataset, load_dataset
 from kzoo.datasets.dataset import share
+from kzoo.datasets.few_labels import few_labels
 from kzoo.datasets.loading import Prefetched
 from kzoo.generation import generate
 from kzoo.registry import find_family
@@ -67,6 +68,11 @@ def evaluate(
 
 def run_data(run: Run, dataset: Any) -> Dataset:
     """The data to score a run on, under the run's own preprocessing."""
+    if "pretraining" in run.config:
+        raise ValueError(
+            f"{run.folder} is a pre-trained encoder without a head: train it on labels "
+            "first, or probe its features (kzoo.probe)"
+        )
     known = run.config["dataset"]
     if dataset is None:
         if known["name"] == "arrays":
@@ -75,6 +81,9 @@ def run_data(run: Run, dataset: Any) -> Dataset:
                 "them as dataset="
             )
         data = load_dataset(known["name"], **known["options"])
+        recipe = run.config["recipe"]
+        if recipe.get("labels_per_class"):
+            data, _ = few_labels(data, recipe["labels_per_class"], recipe["seed"])
         if data.spec.fingerprint != known["fingerprint"]:
             raise ValueError(
                 f"{known['name']} is no longer what {run.folder} was trained on: "

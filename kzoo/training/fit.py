@@ -20,7 +20,7 @@ from kzoo import __version__, weights
 from kzoo import distribution as distributions
 from kzoo.datasets import Dataset
 from kzoo.datasets.loading import Prefetched
-from kzoo.losses.task import TaskLoss, cross_entropy, squared_error
+from kzoo.losses.task import TaskLoss, cross_entropy, own_losses, squared_error
 from kzoo.tasks import Task
 from kzoo.training import plots, snapshots
 from kzoo.training.epochs import Finite, Record, Validation
@@ -35,6 +35,7 @@ from kzoo.training.run import (
     fingerprint,
     logged,
     prepared,
+    recorded,
     standing,
 )
 from kzoo.training.schedules import optimizer
@@ -102,8 +103,9 @@ def train(
             return Run(folder)
         if planned.recipe.deterministic:
             distributions.enable_determinism()
-        ready = compiled(planned)
-        with prepared(folder, config, existing) as run, logged(folder):
+        with recorded() as early:
+            ready = compiled(planned)
+        with prepared(folder, config, existing) as run, logged(folder, early):
             return fit_into(run, planned, ready, callbacks=callbacks)
 
 
@@ -141,6 +143,8 @@ def compiled(planned: Plan) -> keras.Model:
 
 def task_loss(task: Task, recipe: Recipe) -> TaskLoss:
     """The training loss of a task."""
+    if task.loss == "outputs":
+        return TaskLoss(own_losses)
     if task.loss == "squared_error":
         return TaskLoss(squared_error)
     return TaskLoss(cross_entropy, label_smoothing=recipe.label_smoothing)
@@ -242,9 +246,11 @@ def fit_into(
     trained: keras.Model,
     *,
     kept: keras.Model | None = None,
+    saved: keras.Model | None = None,
     callbacks: Sequence[keras.callbacks.Callback] = (),
     until: int | None = None,
     splits: Sequence[str] = ("test", "validation"),
+    drawn: Callable[[Run], None] | None = None,
 ) -> Run:
     """Trains a compiled model, and leaves model, metrics and plots in the run folder.
 
@@ -254,11 +260,14 @@ def fit_into(
         trained: what ``fit`` is called on.
         kept: the model inside ``trained`` that is scored and saved, such as a student;
             None = ``trained`` itself.
+        saved: the model inside ``kept`` that is saved, such as an encoder; None =
+            ``kept`` itself.
         callbacks: Keras callbacks to run along.
         until: an epoch to pause after: what it leaves is finished, and another call
             goes on from there, as if there had been no pause. None = the recipe's last.
         splits: to score at the end. Without ``test`` no plots are drawn, and the test
             examples stay untouched.
+        drawn: draws more plots, once the best weights are back.
     """
     kept = kept or trained
     where = distributions.current()
@@ -333,7 +342,10 @@ def fit_into(
     facts = {"task": task.name, "inputs": spec.inputs, "classes": list(spec.classes)}
     if where.is_chief:
         weights.save(
-            kept, run.folder / "model", preprocessing=dataset.preprocessing, facts=facts
+            saved or kept,
+            run.folder / "model",
+            preprocessing=dataset.preprocessing,
+            facts=facts,
         )
     metrics: dict[str, Any] = {
         split: split_scores(kept, dataset, split) for split in splits
@@ -341,6 +353,8 @@ def fit_into(
     metrics["best_epoch"] = validation.best_epoch
     if "test" in splits:
         draw(run, kept, dataset, task)
+    if drawn is not None:
+        drawn(run)
     if where.is_chief:
         metrics["seconds"] = round(time.perf_counter() - started, 1)
         weights.write_json(run.folder / METRICS, metrics)

@@ -57,6 +57,8 @@ def answers(
         classes: their names.
     """
     outputs = outputs.astype("float64")
+    if task.loss == "outputs":
+        return Answers(labels, outputs, outputs)
     if task.loss == "squared_error":
         labels, predicted = labels.astype("float64"), outputs[..., 0]
         return Answers(labels, predicted, np.square(labels - predicted), outputs)
@@ -97,10 +99,9 @@ def joined(parts: Sequence[Answers]) -> Answers:
 
 def scores(task: Task, found: Answers) -> dict[str, float]:
     """``loss``, and each of ``task.metrics`` by ``METRICS`` that can be told."""
-    loss = float(found.losses[found.counted].mean())
     told = {name: METRICS[name](found) for name in task.metrics}
     known = {name: value for name, value in told.items() if value is not None}
-    return {"loss": loss, **known}
+    return {"loss": loss(found), **known}
 
 
 def accuracy(found: Answers) -> float:
@@ -160,12 +161,18 @@ def _rouge(kind: str) -> Callable[[Answers], float]:
     return measured
 
 
+def loss(found: Answers) -> float:
+    """The mean loss of what counts."""
+    return float(found.losses[found.counted].mean())
+
+
 def _regression(name: str) -> Callable[[Answers], float]:
     return lambda found: regression_scores(found.labels, found.predicted)[name]
 
 
 # What a task's metrics mean, by their names in kzoo.tasks.
 METRICS: dict[str, Callable[[Answers], float | None]] = {
+    "loss": loss,
     "accuracy": accuracy,
     "bits_per_character": bits_per_character,
     "bleu": bleu,

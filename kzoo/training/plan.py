@@ -7,7 +7,7 @@ the user's; but a user's value against one that the dataset fixes is an error.
 import hashlib
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,9 +16,11 @@ import keras
 
 from kzoo import hparams, index, weights
 from kzoo.datasets import Dataset, find_dataset, load_dataset
+from kzoo.datasets.few_labels import few_labels
 from kzoo.hparams import HParams, declarations, identity, in_short, nearest, plain
 from kzoo.registry import build_model, find_family
 from kzoo.tasks import Task, get_task
+from kzoo.training.finetune import freeze, load_what_fits
 from kzoo.training.recipe import Recipe
 from kzoo.training.recipes import NamedRecipe, get_recipe, recipe_for
 from kzoo.training.schedules import peak_rate
@@ -94,20 +96,38 @@ class Plan:
         """
         model = build_model(self.name, **self.hparams.to_json())
         if self.start is not None:
-            source = self.start
-            if isinstance(source, Path):
-                source = weights.load(source)
-            arrays = weights.weights_by_path(source)
-            before = identity(source).hparams.get("num_classes")  # decoders have none
-            after = identity(model).hparams.get("num_classes")
-            if before != after:
-                log.info("a fresh head for %s classes instead of %s", after, before)
-                fresh = weights.weights_by_path(model)
-                kept = {k: v for k, v in arrays.items() if not k.startswith("logits")}
-                head = {k: v for k, v in fresh.items() if k.startswith("logits")}
-                arrays = kept | head
-            weights.assign(model, arrays, str(self.start))
+            self._load(model, self.start)
+        if self.recipe.freeze:
+            frozen = freeze(model, self.recipe.freeze)
+            log.info("frozen: %s", in_short(frozen))
         return model
+
+    def _load(self, model: keras.Model, start: keras.Model | Path) -> None:
+        source = weights.load(start) if isinstance(start, Path) else start
+        theirs, ours = identity(source).hparams, identity(model).hparams
+        changed = {key for key in ours if theirs.get(key) != ours[key]}
+        before, after = (known.get("num_classes") for known in (theirs, ours))
+        fresh_head = before != after or self._other_classes(start)
+        if fresh_head:
+            log.info("a fresh head for %s classes instead of %s", after, before)
+        load_what_fits(
+            model,
+            weights.weights_by_path(source),
+            str(start) if isinstance(start, Path) else IN_MEMORY,
+            fresh_head=fresh_head,
+            excused=(changed & set(self.dataset.spec.hparams)) - {"num_classes"},
+        )
+
+    def _other_classes(self, start: keras.Model | Path) -> bool:
+        """Whether the start is known to tell other classes apart."""
+        if not isinstance(start, Path):
+            return False
+        folder = weights.model_folder(start)
+        if not (folder / weights.PREPROCESSING).exists():
+            return False
+        known = weights.load_preprocessing(folder).classes
+        ours = self.dataset.spec.classes
+        return bool(known) and bool(ours) and known != ours
 
 
 def plan(
@@ -117,6 +137,7 @@ def plan(
     recipe: str | Recipe | None = None,
     data: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
+    adapted: Callable[[Dataset], Dataset] | None = None,
 ) -> Plan:
     """Resolves a request.
 
@@ -127,6 +148,8 @@ def plan(
             the dataset.
         data: options of the dataset.
         settings: hyper-parameters and recipe fields by name.
+        adapted: makes the dataset that is trained on of the one that is named, and
+            checks that the model serves it; None = as it is.
 
     Raises:
         ValueError: anything unknown, illegal, or that does not go together.
@@ -144,8 +167,13 @@ def plan(
     loaded = load_dataset(source, **options).augmented(
         *chosen.augmentation, mixup=chosen.mixup, cutmix=chosen.cutmix
     )
+    if chosen.labels_per_class:
+        loaded, _ = few_labels(loaded, chosen.labels_per_class, chosen.seed)
     loaded = loaded.weighted(chosen.class_weights)
-    check_served(name, loaded)
+    if adapted is None:
+        check_served(name, loaded)
+    else:
+        loaded = adapted(loaded)
     given = "given" if isinstance(recipe, Recipe) else "the defaults"
     notes = [f"recipe: {recipe_name or given}"]
     if not isinstance(recipe, Recipe) and "warmup_steps" not in (settings or {}):

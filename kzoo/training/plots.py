@@ -16,7 +16,8 @@ LABELS = {"r2": "R²", "mse": "mean squared error", "mae": "mean absolute error"
 def curves(path: Path, history: Sequence[dict[str, float]], task: Task) -> None:
     """Loss and the task's first metric over the epochs, the best one marked."""
     metric = task.metrics[0]
-    names = [name for name in ("loss", metric) if f"val_{name}" in history[0]]
+    both = dict.fromkeys(("loss", metric))
+    names = [name for name in both if f"val_{name}" in history[0]]
     figure = Figure(figsize=(5 * len(names), 3.6), layout="constrained")
     epochs = [row["epoch"] for row in history]
     best = next(row for row in reversed(history) if row["best"])["epoch"]

@@ -88,6 +88,12 @@ class Recipe(HParams):
         "what examples count: balanced = each class as much as any other",
         choices=("none", "balanced"),
     )
+    labels_per_class: int = hp(
+        0, "labels known in training and in validation; 0 = all", min=0
+    )
+    freeze: str = hp(
+        "", "taps whose layers stay as they are: stem..stage_2, or one; empty = none"
+    )
     ema: float = hp(
         0.0, "decay of the weights' average that is kept; 0 = off", min=0.0, max=0.99999
     )

@@ -14,7 +14,7 @@ import logging
 import os
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -239,14 +239,46 @@ def locked(folder: Path) -> Iterator[None]:
             file.truncate(0)  # the file stays: deleting it would race
 
 
+class _Recorder(logging.Handler):
+    """Keeps what is logged in a list."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.records: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.records.append(record)
+
+
 @contextmanager
-def logged(folder: Path) -> Iterator[None]:
-    """What kzoo logs meanwhile goes to the run's log.txt too, if this is its chief."""
+def recorded() -> Iterator[list[logging.LogRecord]]:
+    """What kzoo logs meanwhile, for a run whose folder is not there yet."""
+    handler = _Recorder()
+    with _listening(handler):
+        yield handler.records
+
+
+@contextmanager
+def logged(folder: Path, before: Sequence[logging.LogRecord] = ()) -> Iterator[None]:
+    """What kzoo logs meanwhile goes to the run's log.txt too, if this is its chief.
+
+    Args:
+        folder: of the run.
+        before: what was logged before there was a folder.
+    """
     if not distribution.current().is_chief:
         yield
         return
     handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    for record in before:
+        handler.emit(record)
+    with _listening(handler):
+        yield
+
+
+@contextmanager
+def _listening(handler: logging.Handler) -> Iterator[None]:
     logger = logging.getLogger("kzoo")
     level = logger.level
     logger.addHandler(handler)

@@ -1,0 +1,166 @@
+"""``pretrain``: a run folder of an encoder that learned without labels."""
+
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from kzoo import distribution as distributions
+from kzoo import hparams
+from kzoo.datasets import Dataset
+from kzoo.models.reconstruction import Reconstruction
+from kzoo.pretraining.objectives import Objective, find_objective, of_trainer
+from kzoo.pretraining.pictures import reconstructions
+from kzoo.registry import build_model
+from kzoo.training import Recipe, Run, plots
+from kzoo.training.fit import (
+    config_of,
+    dtype_policy,
+    fit_into,
+    running_metrics,
+    seeded,
+    task_loss,
+)
+from kzoo.training.plan import Plan, plan
+from kzoo.training.resume import every
+from kzoo.training.run import logged, prepared, recorded, standing
+from kzoo.training.schedules import optimizer
+
+log = logging.getLogger(__name__)
+
+
+def pretrain(
+    model: Any,
+    dataset: Any = None,
+    objective: str = "contrastive",
+    out: str | os.PathLike[str] | None = None,
+    *,
+    options: Mapping[str, Any] | None = None,
+    recipe: str | Recipe | None = None,
+    data: Mapping[str, Any] | None = None,
+    existing: str = "resume",
+    distribution: str = "none",
+    callbacks: Sequence[keras.callbacks.Callback] = (),
+    **settings: Any,
+) -> Run:
+    """Trains an encoder on inputs alone, and leaves a run folder of it.
+
+    ``kzoo.train(run.folder, dataset)`` gives it a head and fine-tunes it. No label is
+    looked at, and no test example: the epoch is chosen by the objective's loss on the
+    validation split.
+
+    Args:
+        model: a registry name; a run or model folder, to start from its weights.
+        dataset: a dataset's name, arrays or a ``Dataset``; None = the recipe's.
+        objective: one of ``OBJECTIVES``.
+        out: the run folder; None = ``runs/{model}_{dataset}_{objective}``.
+        options: of the objective.
+        recipe: as in ``kzoo.train``; None = the objective's own.
+        data: options of the dataset.
+        existing: what to do with a run that lies there, as in ``kzoo.train``.
+        distribution: one of ``kzoo.distribution.KINDS``.
+        callbacks: Keras callbacks to run along.
+        **settings: the encoder's hyper-parameters and recipe fields by name.
+
+    Returns:
+        The run; ``run.load()`` is the encoder, whose output are pooled features.
+
+    Raises:
+        ValueError: anything unknown, illegal, or that does not go together.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> run = kzoo.pretrain(
+        ...     "mlp", "digits", "denoising", folder + "/pre", epochs=1, units=(16,))
+        >>> run.load().output_shape
+        (None, 16)
+        >>> tuned = kzoo.train(run.folder, "digits", out=folder + "/run", epochs=1)
+        >>> tuned.config["start"]["from"] == str(run.folder)
+        True
+    """
+    found = find_objective(objective)
+    chosen = hparams.replace(found.options, objective, options or {})
+    where = distributions.resolve(distribution)
+    fixed: dict[str, Any] = {}
+
+    def adapted(loaded: Dataset) -> Dataset:
+        made, theirs = found.adapted(loaded, chosen)
+        fixed.update(theirs)
+        return made
+
+    planned = plan(
+        model,
+        dataset,
+        recipe=found.recipe if recipe is None else recipe,
+        data=data,
+        settings=settings,
+        adapted=adapted,
+    )
+    chosen = hparams.replace(chosen, objective, fixed)
+    name = f"{planned.name}_{planned.dataset.name}_{objective}"
+    folder = Path(out or f"runs/{name}")
+    facts = {"objective": objective, "options": chosen.to_json()}
+    config = config_of(planned, where) | {"pretraining": facts}
+    every(planned.recipe.snapshot_every)
+    with seeded(planned.recipe.seed), where.scope(planned.layout):
+        if standing(folder, config, existing) == "finished":
+            log.info("%s is finished already", folder)
+            return Run(folder)
+        if planned.recipe.deterministic:
+            distributions.enable_determinism()
+        with recorded() as early:
+            trainer = compiled(planned, found, chosen)
+        with prepared(folder, config, existing) as run, logged(folder, early):
+            return fit_into(
+                run,
+                planned,
+                trainer,
+                saved=trainer.encoder,
+                callbacks=callbacks,
+                splits=("validation",),
+                drawn=lambda run: draw(run, planned, trainer),
+            )
+
+
+def compiled(planned: Plan, objective: Objective, options: Any) -> keras.Model:
+    """The trainer around the encoder, with optimizer, loss and running metrics."""
+    recipe = planned.recipe
+    with dtype_policy(recipe.precision):
+        encoder = planned.build()
+        trainer = build_model(
+            objective.trainer, encoder=encoder, **of_trainer(objective, options)
+        )
+    if hasattr(trainer, "gathered"):
+        trainer.gathered = distributions.current().gathered
+    trainer.compile(
+        optimizer=optimizer(recipe, planned.dataset.steps_per_epoch(recipe.batch_size)),
+        loss=task_loss(planned.task, recipe),
+        **running_metrics(planned.task),
+        jit_compile="auto" if recipe.jit is None else recipe.jit,
+        steps_per_execution=recipe.steps_per_execution,
+    )
+    return trainer
+
+
+def draw(run: Run, planned: Plan, trainer: keras.Model) -> None:
+    """The run's plots/: curves, and what a decoder makes of ten validation images."""
+    where = distributions.current()
+    dataset, folder = planned.dataset, run.folder / "plots"
+    shown = None
+    if isinstance(trainer, Reconstruction) and len(trainer.hparams.target_shape) == 3:
+        count = min(10, len(dataset.splits["validation"]))
+        batch = next(iter(dataset.eval_batches("validation", count)))["inputs"]
+        found = trainer.reconstructed(keras.ops.convert_to_tensor(batch["inputs"]))
+        made = np.asarray(keras.ops.convert_to_numpy(found))
+        shown = batch["targets"], batch["inputs"], made
+    if not where.is_chief:
+        return
+    folder.mkdir(exist_ok=True)
+    plots.curves(folder / "curves.png", run.history, planned.task)
+    if shown is not None:
+        reconstructions(folder / "reconstructions.png", *shown)

@@ -1,0 +1,120 @@
+"""Starting from weights that another run learned: what fits, and what stays frozen."""
+
+import logging
+from collections.abc import Collection, Mapping
+
+import keras
+import numpy as np
+
+from kzoo.features import list_features
+from kzoo.hparams import in_short, nearest
+from kzoo.weights import assign, difference, weights_by_path
+
+log = logging.getLogger(__name__)
+
+HEAD = "logits"
+
+
+def load_what_fits(
+    model: keras.Model,
+    arrays: Mapping[str, np.ndarray],
+    source: str,
+    *,
+    fresh_head: bool,
+    excused: Collection[str] = (),
+) -> dict[str, list[str]]:
+    """Gives the model the weights that fit it, and logs what was loaded and what not.
+
+    Args:
+        model: with weights as they were drawn.
+        arrays: by path.
+        source: where they are from, for the log and the errors.
+        fresh_head: leave the head as it was drawn.
+        excused: hyper-parameters that the data changed: for their sake other weights
+            may differ too.
+
+    Returns:
+        The paths by what became of them: ``loaded``, ``fresh``, ``ignored``.
+
+    Raises:
+        ValueError: the arrays do not fit; the message shows both sides.
+    """
+    drawn = weights_by_path(model)
+    wanted = {path: array.shape for path, array in drawn.items()}
+    found = {path: array.shape for path, array in arrays.items()}
+    fits = {
+        path
+        for path, shape in wanted.items()
+        if found.get(path) == shape and not (fresh_head and path.startswith(HEAD))
+    }
+    told = {
+        "loaded": sorted(fits),
+        "fresh": sorted(wanted.keys() - fits),
+        "ignored": sorted(found.keys() - fits),
+    }
+    head = HEAD if fresh_head else "\0"
+    others = [
+        path for path in (*told["fresh"], *told["ignored"]) if not path.startswith(head)
+    ]
+    if not fits or (others and not excused):
+        unlike = difference(
+            {path: found[path] for path in others if path in found},
+            {path: wanted[path] for path in others if path in wanted},
+        )
+        raise ValueError(f"{source} does not fit {model.name}: {unlike}")
+    assign(model, {**drawn, **{path: arrays[path] for path in fits}}, source)
+    log.info("weights of %s: %s loaded", source, len(fits))
+    for word in ("fresh", "ignored"):
+        if told[word]:
+            log.info("  %s: %s", word, in_short(told[word]))
+    return told
+
+
+def freeze(model: keras.Model, taps: str) -> list[str]:
+    """Lets the layers up to and including some taps keep their weights.
+
+    Normalisations in them use the statistics that they have. ``"stem..stage_2"`` is all
+    that lies between the input of ``stem`` and the output of ``stage_2``; one tap is
+    what lies between the tap before it and itself.
+
+    Args:
+        model: a model of kzoo's; changed in place, to be compiled afterwards.
+        taps: the first and the last tap, joined by ``..``; or one.
+
+    Returns:
+        The layers' names that hold weights.
+
+    Raises:
+        ValueError: an unknown tap, or taps in the wrong order.
+
+    Example:
+        >>> import kzoo
+        >>> model = kzoo.build_model("mlp")
+        >>> freeze(model, "block_0")
+        ['block_0']
+    """
+    known = list_features(model)
+    first, _, last = taps.partition("..")
+    last = last or first
+    for tap in (first, last):
+        if tap not in known:
+            raise ValueError(f"{model.name} has no tap {tap!r}{nearest(tap, known)}")
+    if known.index(first) > known.index(last):
+        raise ValueError(f"freeze={taps!r}: {first} comes after {last}")
+    # A block's query, or a stage's blocks, are within it.
+    earlier = known[: known.index(first)]
+    before = [tap for tap in earlier if not tap.startswith(f"{first}_")]
+    kept = layers_before(model, before[-1]) if before else set()
+    frozen = layers_before(model, last) - kept
+    for layer in model.layers:
+        if layer.name in frozen:
+            layer.trainable = False
+    return [
+        layer.name for layer in model.layers if layer.name in frozen and layer.weights
+    ]
+
+
+def layers_before(model: keras.Model, tap: str) -> set[str]:
+    """Names of the layers that a tap's output hangs on, and its own."""
+    upto = keras.Model(model.input, model.get_layer(tap).output)
+    return {layer.name for layer in upto.layers}
