@@ -102,7 +102,7 @@ def pretrain(
         adapted=adapted,
     )
     chosen = hparams.replace(chosen, objective, fixed)
-    name = f"{planned.name}_{planned.dataset.name}_{objective}"
+    name = f"{planned.name}_{planned.dataset.short_name}_{objective}"
     folder = Path(out or f"runs/{name}")
     facts = {"objective": objective, "options": chosen.to_json()}
     config = config_of(planned, where) | {"pretraining": facts}
