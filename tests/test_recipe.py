@@ -54,10 +54,28 @@ def test_json_gives_an_equal_recipe_back() -> None:
     assert hparams.from_json(Recipe, "recipe", json.loads(text)) == recipe
 
 
-@pytest.mark.parametrize("name", RECIPES)
+# Sets that come with kzoo, and others: training images, their size, classes.
+EMBEDDED = [name for name, named in RECIPES.items() if named.dataset in DATASETS]
+FETCHED = {"cifar10": (50_000, 32, 10), "imagenet2012": (1_281_167, 224, 1000)}
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if name not in EMBEDDED])
+def test_named_recipe_fits_models_and_data_that_are_not_here(name: str) -> None:
+    named = RECIPES[name]
+    images, size, classes = FETCHED[named.dataset]
+    fixed = {"image_size": size, "num_classes": classes, **named.hparams}
+    by_name = {family.name: family for family in registry.FAMILIES}
+    for model in named.models:
+        family = by_name.get(model) or registry.find_family(model)
+        for variant in [model] if model in family.variants else family.variants:
+            hparams.replace(family.variants[variant], variant, fixed)
+            assert recipe_for(variant, family.name, named.dataset) == name
+    optimizer(named.recipe, -(-images // named.recipe.batch_size))
+
+
+@pytest.mark.parametrize("name", EMBEDDED)
 def test_named_recipe_resolves_for_each_of_its_models(name: str) -> None:
     named = RECIPES[name]
-    assert named.dataset in DATASETS
     for model in named.models:
         found = plan(model, recipe=name)
         assert (found.recipe_name, found.recipe) == (name, named.recipe)

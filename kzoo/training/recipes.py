@@ -45,6 +45,20 @@ RECIPES = {
             ema=0.99,
         ),
     ),
+    "vit_digits": NamedRecipe(
+        ("vit_lite_2",),
+        "digits",
+        Recipe(
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            warmup_steps=100,
+            epochs=100,
+            clip=1.0,
+            augmentation=("rotation:10", "zoom:0.1", "shift"),
+            ema=0.99,
+        ),
+        hparams={"drop_path_rate": 0.1},
+    ),
     "recurrent_digits": NamedRecipe(
         ("lstm", "gru"),
         "digits",
@@ -105,6 +119,76 @@ RECIPES = {
             "pooling": "max",
             "dropout_rate": 0.3,
         },
+    ),
+    # He et al. 2016, sec. 4.2: 64,000 steps. Weight decay is apart from the momentum
+    # here, which makes ten of a decay that goes through it: 1e-4 there is 1e-3.
+    "cifar": NamedRecipe(
+        ("resnet20", "resnet32", "resnet44", "resnet56", "resnet110"),
+        "cifar10",
+        Recipe(
+            optimizer="sgd",
+            learning_rate=0.1,
+            weight_decay=1e-3,
+            schedule="step",
+            decay_epochs=(82, 123),
+            warmup_steps=400,  # which the deepest needs
+            batch_size=128,
+            epochs=164,
+            augmentation=("shift", "flip"),
+        ),
+    ),
+    # Zagoruyko & Komodakis 2016, sec. 3; weight decay as above.
+    "wide_resnet_cifar": NamedRecipe(
+        ("wide_resnet",),
+        "cifar10",
+        Recipe(
+            optimizer="sgd",
+            learning_rate=0.1,
+            weight_decay=5e-3,
+            schedule="step",
+            decay_epochs=(60, 120, 160),
+            decay_rate=0.2,
+            batch_size=128,
+            epochs=200,
+            augmentation=("shift", "flip"),
+        ),
+    ),
+    # Hassani et al. 2021 (2104.05704).
+    "vit_cifar": NamedRecipe(
+        ("vit_lite_4",),
+        "cifar10",
+        Recipe(
+            learning_rate=5e-4,
+            weight_decay=0.03,
+            warmup_steps=3900,  # ten epochs
+            batch_size=128,
+            epochs=200,
+            label_smoothing=0.1,
+            augmentation=("shift", "flip", "randaugment:9"),
+            mixup=0.8,
+            cutmix=1.0,
+        ),
+        hparams={"drop_path_rate": 0.1},
+    ),
+    # Like A2 of Wightman et al., "ResNet strikes back", 2021 (2110.00476), with the
+    # entropy of softmax where they have each class's own.
+    "imagenet": NamedRecipe(
+        ("resnet",),
+        "imagenet2012",
+        Recipe(
+            optimizer="lamb",
+            learning_rate=5e-3,
+            weight_decay=0.02,
+            warmup_steps=3100,  # five epochs
+            batch_size=2048,
+            epochs=300,
+            augmentation=("crop", "flip", "randaugment:7"),
+            mixup=0.1,
+            cutmix=1.0,
+            precision="mixed_bfloat16",
+        ),
+        options={"image_size": 224},
+        hparams={"drop_path_rate": 0.05},
     ),
     "mlp_xor": NamedRecipe(
         ("mlp_xor",),
