@@ -53,6 +53,22 @@ def taps_of(source: str, stages: int) -> dict[str, str]:
         # Its width and depth are rounded, and its epsilon is another.
         ("efficientnet_b5", "torchvision/efficientnet_b5", 7, ((65, 66),)),
         ("efficientnet_v2_s", "torchvision/efficientnet_v2_s", 6, ((65, 66),)),
+        *(
+            pytest.param(
+                f"efficientnet_{size}",
+                f"torchvision/efficientnet_{size}",
+                stages,
+                ((65, 66),),
+                marks=pytest.mark.exhaustive,
+            )
+            for size, stages in (
+                ("b1", 7),
+                ("b2", 7),
+                ("b4", 7),
+                ("b6", 7),
+                ("v2_m", 7),
+            )
+        ),
         ("efficientnet_b0", "timm/efficientnet_b0", 7, ((65, 66),)),
         ("efficientnet_v2_s", "timm/efficientnetv2_s", 6, ((65, 66),)),
     ],

@@ -1,5 +1,6 @@
 """GoogLeNet and Inception V3: counts and numbers from torchvision and timm."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -9,6 +10,7 @@ from parity import (
     assert_parity,
     channels_first,
     images_of,
+    peer_model,
     randomized,
     relative_error,
     state_of,
@@ -17,6 +19,7 @@ from vision import assert_learns_digits, assert_round_trip
 
 import kzoo
 from kzoo.weights.convert import from_source, to_source
+from kzoo.weights.names import SOURCES
 
 COUNTS = {"googlenet": 6_624_904, "inception_v3": 23_834_568}  # torchvision's, no aux
 AUX_COUNTS = {"googlenet": 13_004_888, "inception_v3": 27_161_264}  # with aux heads
@@ -178,3 +181,21 @@ def test_kernels_differ() -> None:
     )
     assert left.shape == right.shape
     assert not np.array_equal(left, right)
+
+
+@pytest.mark.peers
+@pytest.mark.parametrize("name", ["googlenet", "inception_v3"])
+def test_preprocessing_is_that_of_torchvision(name: str) -> None:
+    import torch
+    import torchvision
+
+    prepare = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+    peer = peer_model(f"torchvision/{name}", transform_input=True, init_weights=False)
+    image = np.full((1, 400, 400, 3), (3, 100, 250), "uint8")
+    x = prepare(torch.from_numpy(image.transpose(0, 3, 1, 2).copy()))
+    expected = peer._transform_input(x).numpy().transpose(0, 2, 3, 1)
+    ours = SOURCES[name]["torchvision"].preprocessing
+    size = x.shape[-1]
+    ours = dataclasses.replace(ours, image_size=(size, size))
+    np.testing.assert_allclose(ours.inputs(image), expected, atol=1e-5)
+    assert int(size / ours.crop_rate) == prepare.resize_size[0]

@@ -1,5 +1,8 @@
 """GoogLeNet in torchvision, Inception V3 in torchvision and timm."""
 
+import dataclasses
+
+from kzoo.preprocessing import imagenet
 from kzoo.weights.names.table import Rule, Table
 
 
@@ -53,8 +56,21 @@ INCEPTION_V3 = (
     Rule("logits", "fc"),
 )
 
-GOOGLENET_SOURCES = {"torchvision": Table(GOOGLENET, aside=(r"aux[12]\..*",))}
+# The weights were trained on pixels from -1 to 1; torchvision's networks bring their
+# inputs there themselves, from ImageNet's mean and spread.
+PIXELS = imagenet(mean=(0.5, 0.5, 0.5), spread=(0.5, 0.5, 0.5))
+GOOGLENET_SOURCES = {
+    "torchvision": Table(GOOGLENET, aside=(r"aux[12]\..*",), preprocessing=PIXELS)
+}
 INCEPTION_V3_SOURCES = {
-    "timm": Table(INCEPTION_V3, aside=(r"AuxLogits\..*",)),
-    "torchvision": Table(INCEPTION_V3, aside=(r"AuxLogits\..*",)),
+    "timm": Table(
+        INCEPTION_V3,
+        aside=(r"AuxLogits\..*",),
+        preprocessing=dataclasses.replace(PIXELS, interpolation="bicubic"),
+    ),
+    "torchvision": Table(
+        INCEPTION_V3,
+        aside=(r"AuxLogits\..*",),
+        preprocessing=dataclasses.replace(PIXELS, crop_rate=299 / 342),
+    ),
 }
