@@ -1,6 +1,7 @@
 """What kzoo's default sweep finds, and for how many epochs, beside KerasTuner's own.
 
     python benchmarks/tuning.py run 0 1 2 3 4      the sweeps of these seeds
+    python benchmarks/tuning.py half 0 1 2 3 4     kzoo's with half of the epochs only
     python benchmarks/tuning.py table              what they came to, as Markdown
     python benchmarks/tuning.py memory             resident memory over 50 trials
     python benchmarks/tuning.py kill               a sweep killed 20 times
@@ -105,14 +106,15 @@ def theirs(name: str, seed: int) -> None:
     finish(folder, histories, asked)
 
 
-def ours(name: str, seed: int) -> None:
-    """kzoo's, trial after trial until it has used as many epochs."""
+def ours(name: str, seed: int, budget: int) -> None:
+    """kzoo's, trial after trial until it has used so many epochs."""
     asked = request(seed)
     folder = OUT / f"kzoo_{name}" / f"seed_{seed}"
-    if (folder / "done.json").exists():
-        return
     trials, used = TRIALS, 0
-    while used < BUDGET:
+    if (folder / "done.json").exists():
+        histories = load(f"kzoo_{name}", seed)["histories"]
+        trials, used = len(histories), sum(map(len, histories))
+    while used < budget:
         sweep = kzoo.tune(
             MODEL,
             asked.dataset,
@@ -125,7 +127,7 @@ def ours(name: str, seed: int) -> None:
             **OURS[name],
         )
         used = sum(row["epochs"] for row in sweep.trials)
-        trials += 10
+        trials += 5
     histories = [
         [row["val_accuracy"] for row in records.history(path)]
         for path in sorted((folder / "trials").glob("[0-9]*[0-9]"))
@@ -268,7 +270,7 @@ if __name__ == "__main__":
     what, *rest = sys.argv[1:] or ["table"]
     if what in ("memory", "kill"):
         {"memory": memory, "kill": kill}[what]()
-    elif what == "run":
+    elif what in ("run", "half"):
         wanted = [word for word in rest if not word.isdigit()]
         for seed in [int(word) for word in rest if word.isdigit()]:
             for name in THEIRS:
@@ -276,6 +278,6 @@ if __name__ == "__main__":
                     theirs(name, seed)
             for name in OURS:
                 if not wanted or f"kzoo_{name}" in wanted:
-                    ours(name, seed)
+                    ours(name, seed, BUDGET // 2 if what == "half" else BUDGET)
     else:
         table(rest or sorted(path.name for path in OUT.iterdir()))

@@ -52,7 +52,7 @@ class Request:
     settings: Mapping[str, Any] = field(default_factory=dict)
     trials: int = 30
     tuner: str = "random"
-    prune: str = "halving"
+    prune: str | None = None
     objective: str | None = None
     seed: int = 0
     space: Mapping[str, Any] = field(default_factory=dict)
@@ -61,7 +61,11 @@ class Request:
 
     def __post_init__(self) -> None:
         _check_choice("tuner", self.tuner, ORACLES)
-        _check_choice("prune", self.prune, PRUNERS)
+        if self.prune is None:
+            # The others learn from scores, or halve by themselves.
+            usual = "halving" if self.tuner == "random" else "none"
+            object.__setattr__(self, "prune", usual)
+        _check_choice("prune", str(self.prune), PRUNERS)
         if self.trials < 1:
             raise ValueError(f"trials={self.trials}: one at least")
         if "seed" in self.settings:
@@ -99,7 +103,7 @@ class Request:
             trials=self.trials,
             epochs=base.recipe.epochs,
             seed=self.seed,
-            prune=self.prune,
+            prune=str(self.prune),
             failures=self.options.failures,
             folder=folder / "trials",
         )
