@@ -16,6 +16,7 @@ from scipy.special import expit, softmax
 
 import kzoo
 from kzoo.cli.main import main
+from kzoo.preprocessing import Preprocessing
 from kzoo.training import Run
 from kzoo.training.metrics import probabilities
 from kzoo.training.predict import predict
@@ -246,10 +247,14 @@ def test_models_of_other_things_are_told_apart(folder: Path, tmp_path: Path) -> 
     model = kzoo.build_model("gru", vocab_size=9, units=4, num_layers=1)
     kzoo.save(model, tmp_path / "bare")
     refused(tmp_path / "bare", r"preprocessing\.json is missing")
-    from kzoo.preprocessing import Preprocessing
-
     kzoo.save(model, tmp_path / "tokens", preprocessing=Preprocessing())
     refused(tmp_path / "tokens", "reads tokens or features, which no file holds")
+    tokens = np.array([[1, 2, 0], [3, 3, 3]])
+    found = predict(tmp_path / "tokens", tokens, top=10)
+    likely = softmax(model.predict(tokens, verbose=0), axis=-1)
+    for one, row in zip(found, likely, strict=True):
+        order = [int(name) for name in one.classes]
+        np.testing.assert_allclose(one.probabilities, row[order], rtol=1e-4)
     kzoo.save(
         model,
         tmp_path / "steps",

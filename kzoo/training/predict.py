@@ -116,7 +116,7 @@ class Asked:
 
     Attributes:
         preprocessing: its own.
-        kind: what it reads: ``texts``, ``images`` or ``vectors``.
+        kind: what it reads: ``texts``, ``images``, ``vectors``, or what no file holds.
         columns: of a table that it reads; empty = all that is no label.
         not_inputs: columns of a table that it does not read.
     """
@@ -129,6 +129,11 @@ class Asked:
 
     def examples(self, sources: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         """Name and raw example of everything that was named, unread where files."""
+        if self.kind not in ("texts", "images", "vectors"):
+            raise ValueError(
+                f"the model reads {self.kind}, which no file holds: ask it by "
+                "kzoo.predict(run, array)"
+            )
         for source in sources:
             path = Path(source)
             if path.suffix in TABLES:
@@ -182,7 +187,7 @@ def opened(run: Run | str | os.PathLike[str]) -> Asked:
 
     Raises:
         FileNotFoundError: there is no model, or no preprocessing.
-        ValueError: it gives no classes or numbers, or reads what no file holds.
+        ValueError: it gives no classes or numbers.
     """
     folder = run.folder if isinstance(run, Run) else Path(run)
     facts = weights.read_json(weights.model_folder(folder) / weights.CONFIG)
@@ -192,8 +197,6 @@ def opened(run: Run | str | os.PathLike[str]) -> Asked:
     preprocessing = weights.load_preprocessing(folder)
     _, known = weights.load_identity(folder)
     kind = facts.get("inputs") or _kind_of(preprocessing, known)
-    if kind not in ("texts", "images", "vectors"):
-        raise ValueError(f"{folder} reads {kind}, which no file holds")
     config = folder / "config.json"
     options = weights.read_json(config).get("dataset", {}) if config.exists() else {}
     told: Mapping[str, Any] = options.get("options", {})
