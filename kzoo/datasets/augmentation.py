@@ -93,15 +93,22 @@ def shift(
     By one eighth: a pixel for digits of 8x8, four for images of 32x32, as padding and
     cropping does (He et al. 2016, sec. 4.2).
     """
-    count, height, width, _ = images.shape
+    count, height, width, channels = images.shape
     reach_y, reach_x = max(1, int(height * share)), max(1, int(width * share))
     margins = ((0, 0), (reach_y, reach_y), (reach_x, reach_x), (0, 0))
     padded = np.pad(images, margins)
     top = rng.integers(0, 2 * reach_y + 1, (count,))
     left = rng.integers(0, 2 * reach_x + 1, (count,))
-    rows = top[:, None, None] + np.arange(height)[None, :, None]
-    columns = left[:, None, None] + np.arange(width)[None, None, :]
-    return padded[np.arange(count)[:, None, None], rows, columns]
+    # A view of every place that an image can be cut out at, its rows in one piece,
+    # which copies ten times as fast as picking pixel by pixel.
+    image, row, pixel, _ = padded.strides
+    places = np.lib.stride_tricks.as_strided(
+        padded,
+        (count, 2 * reach_y + 1, 2 * reach_x + 1, height, width * channels),
+        (image, row, pixel, row, padded.itemsize),
+        writeable=False,
+    )
+    return places[np.arange(count), top, left].reshape(images.shape)
 
 
 def crop(images: np.ndarray, rng: np.random.Generator, least: float) -> np.ndarray:
@@ -125,7 +132,10 @@ def flip(images: np.ndarray, rng: np.random.Generator, rate: float) -> np.ndarra
     """Mirrors this share of the images, left and right."""
     chosen = rng.random(len(images)) < rate
     images = images.copy()
-    images[chosen] = images[chosen, :, ::-1]
+    # Whole pixels change places, not their channels one by one.
+    size = images.shape[-1] * images.itemsize
+    pixel = images.view(np.dtype((np.void, size)))[..., 0]
+    pixel[chosen] = pixel[chosen, :, ::-1]
     return images
 
 

@@ -72,7 +72,9 @@ class Preprocessing:
             precise = "float64" if raw.dtype == np.float64 else "float32"
             mean = np.asarray(self.input_mean, precise)
             scale = np.asarray(self.input_scale, precise)
-            x = ((raw.astype(precise) - mean) / scale).astype("float32")
+            x = np.subtract(raw, mean, dtype=precise)
+            x /= scale
+            x = x.astype("float32", copy=False)
         if self.input_shape is not None:
             x = x.reshape(len(x), *self.input_shape)
         return x
