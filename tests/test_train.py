@@ -23,6 +23,7 @@ from sklearn.metrics import accuracy_score, log_loss, r2_score
 import kzoo
 from kzoo import weights
 from kzoo.training import NonFiniteLossError, Run
+from kzoo.training.fit import right
 
 TINY = {
     "units": (32,),
@@ -358,6 +359,17 @@ def test_bad_settings_leave_nothing_behind(
 
 
 # --- what a recipe asks for -------------------------------------------------------
+
+
+def test_mixed_examples_teach_too(tmp_path: Path) -> None:
+    done = clouds_run(tmp_path / "run", mixup=0.4, epochs=8, learning_rate=0.1)
+    assert done.metrics["test"]["accuracy"] > 0.8
+    assert done.history[-1]["loss"] > done.metrics["test"]["loss"]  # soft labels
+
+
+def test_mixed_labels_of_one_logit_are_scored_as_the_nearer_class() -> None:
+    found = right(np.array([0.2, 0.8, 0.6]), np.array([[-1.0], [3.0], [-2.0]]))
+    np.testing.assert_array_equal(np.asarray(found), [1.0, 1.0, 0.0])
 
 
 @pytest.mark.contract

@@ -257,6 +257,54 @@ RECIPES = {
             clip=1.0,
         ),
     ),
+    # Sets of TensorFlow Datasets, which have to be downloaded: no scores of ours yet.
+    "cnn_mnist": NamedRecipe(
+        ("cnn",),
+        "mnist",
+        Recipe(
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            warmup_steps=400,
+            batch_size=128,
+            epochs=20,
+            augmentation=("rotation:10", "zoom:0.1", "shift"),
+            ema=0.999,
+        ),
+    ),
+    "lenet5_mnist": NamedRecipe(
+        ("lenet5",),
+        "mnist",
+        Recipe(
+            learning_rate=2e-3,
+            weight_decay=0.05,
+            warmup_steps=400,
+            batch_size=128,
+            epochs=20,
+            augmentation=("shift",),
+        ),
+        hparams={"stem": "small"},
+    ),
+    "texts_imdb_reviews": NamedRecipe(
+        ("text_cnn", "lstm", "gru", "cnn_1d", "transformer"),
+        "imdb_reviews",
+        Recipe(
+            learning_rate=1e-3, weight_decay=0.05, warmup_steps=200, epochs=10, clip=1.0
+        ),
+        options={"max_vocab_size": 20_000, "max_length": 400, "truncate": True},
+    ),
+    "texts_ag_news": NamedRecipe(
+        ("text_cnn", "lstm", "gru", "cnn_1d", "transformer"),
+        "ag_news_subset",
+        Recipe(
+            learning_rate=1e-3,
+            weight_decay=0.05,
+            warmup_steps=400,
+            batch_size=128,
+            epochs=8,
+            clip=1.0,
+        ),
+        options={"max_vocab_size": 20_000, "max_length": 96, "truncate": True},
+    ),
 }
 
 
