@@ -129,7 +129,7 @@ class WindowAttention(keras.layers.Layer):
         if not any(shifts):
             return bias
         seen = parts_of_windows(height, width, self.window_size, shifts)
-        return bias + np.where(seen[:, None], 0, -1e9).astype("float32")
+        return ops.add(bias, np.where(seen[:, None], 0, -1e9).astype("float32"))
 
     def compute_output_shape(
         self, query_shape: Any, key_shape: Any, value_shape: Any
