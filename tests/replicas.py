@@ -339,11 +339,22 @@ def run_tune(kind: str, folder: Path) -> Path:
     return sweep.best_run.folder
 
 
+def run_pretrain(kind: str, folder: Path) -> Path:
+    import kzoo
+
+    settings = {**SGD, **MODELS["cnn"], "batch_size": 16, "epochs": 2}
+    run = kzoo.pretrain(
+        "cnn", data("cnn", 61), "denoising", folder, distribution=kind, **settings
+    )
+    return run.folder
+
+
 # A new trainer adds a line.
 TRAINERS: dict[str, Callable[[str, Path], Path]] = {
     "train": run_train,
     "distill": run_distill,
     "tune": run_tune,
+    "pretrain": run_pretrain,
 }
 
 CASES: dict[str, Callable[[], dict[str, Any]]] = {
