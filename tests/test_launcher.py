@@ -2,13 +2,21 @@
 
 import hashlib
 import json
+import os
+import signal
+import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kzoo.cli.launch_command import again
+from kzoo.cli.main import main
 from kzoo.distribution.launcher import Job, launch
+from kzoo.training import Run, snapshots
 
 WORKERS = Path(__file__).parent / "workers.py"
 
@@ -50,8 +58,6 @@ def check(ranks: list[dict[str, Any]]) -> None:
 
 def ending(run: Path) -> tuple[str, ...]:
     """sha256 of the model, of the last snapshot's arrays, and of the history."""
-    from kzoo.training import Run, snapshots
-
     last = snapshots.read(snapshots.listed(run / "snapshots")[0])
     arrays = hashlib.sha256()
     for name in sorted(last.arrays):
@@ -65,6 +71,146 @@ def ending(run: Path) -> tuple[str, ...]:
     )
 
 
+def script(tmp_path: Path, text: str, **settings: Any) -> Job:
+    """Two processes of a few lines, which know their rank and their start."""
+    head = (
+        "import json, os, pathlib, signal, sys, time\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "rank = json.loads(os.environ['TF_CONFIG'])['task']['index']\n"
+        "started = folder / f'started-{rank}'\n"
+        "times = len(started.read_text()) if started.exists() else 0\n"
+        "started.open('a').write('.')\n"
+    )
+    command = (sys.executable, "-c", head + text, "--fresh")
+    return Job(command, 2, "tensorflow", tmp_path / "logs", **settings)
+
+
+def starts(tmp_path: Path) -> list[int]:
+    return [len((tmp_path / f"started-{rank}").read_text()) for rank in (0, 1)]
+
+
+def test_a_job_ends_well_and_leaves_a_log_of_each_rank(tmp_path: Path) -> None:
+    assert launch(script(tmp_path, "print('this is', rank)")) == 0
+    assert (tmp_path / "logs" / "rank-1.txt").read_text() == "this is 1\n"
+
+
+def test_one_that_dies_takes_the_job_along(tmp_path: Path) -> None:
+    text = "if rank: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(600)"
+    assert launch(script(tmp_path, text)) == 1
+    assert starts(tmp_path) == [1, 1]
+
+
+def test_a_job_starts_again_as_often_as_it_may(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    text = (
+        "if times < 2 and rank == times % 2: sys.exit(7)\n"
+        "if times < 2: time.sleep(600)\n"
+        "assert '--fresh' not in sys.argv"
+    )
+    assert launch(script(tmp_path, text, max_restarts=2), again) == 0
+    assert starts(tmp_path) == [3, 3]
+    (tmp_path / "started-0").unlink()
+    (tmp_path / "started-1").unlink()
+    assert launch(script(tmp_path, text, max_restarts=1), again) == 7
+    assert starts(tmp_path) == [2, 2]
+    assert "worker 1 of 2 ended with exit code 7" in caplog.text
+
+
+@pytest.mark.parametrize("code", [2, 75])
+def test_neither_a_mistake_nor_a_stop_is_tried_again(code: int, tmp_path: Path) -> None:
+    job = script(tmp_path, f"sys.exit({code})", max_restarts=3)
+    assert launch(job) == code
+    assert starts(tmp_path) == [1, 1]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_all(times: int, tmp_path: Path) -> None:
+    # The first asks them, and each answers; the second one does not ask.
+    answer = "sys.exit(75)" if times == 1 else "None"
+    text = (
+        f"signal.signal(signal.SIGTERM, lambda *_: {answer})\n"
+        "(folder / f'ready-{rank}').touch()\n"
+        "while True: time.sleep(0.01)"
+    )
+
+    def press() -> None:
+        while len(list(tmp_path.glob("ready-*"))) < 2:
+            time.sleep(0.01)
+        for _ in range(times):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.2)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    assert launch(script(tmp_path, text, max_restarts=3)) == 75
+    thread.join()
+    assert starts(tmp_path) == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--workers", "0", "--", "train", "cnn"], "--workers 0"),
+        (["--workers", "2", "--", "trian", "cnn"], "Did you mean 'train'?"),
+        (["--workers", "2"], "got nothing"),
+        (["--workers", "2", "--", "train", "cnn"], "--out DIR is missing"),
+        (
+            ["--workers", "2", "--", "train", "cnn", "--out", "r"],
+            "--distribution none is one process's; on tensorflow several take "
+            "multi_worker",
+        ),
+        (
+            ["--workers", "2", "--", "train", "cnn", "--out=r", "--backend=torch"],
+            "several processes train on tensorflow or jax",
+        ),
+    ],
+)
+def test_mistakes_in_launch_are_one_line(
+    words: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KERAS_BACKEND", "tensorflow")
+    assert main(["launch", *words]) == 2
+    told = capsys.readouterr().err
+    assert message in told
+    assert len(told.splitlines()) == 1
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_kzoo_launch_leaves_an_ordinary_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    words = ["train", "mlp", "--distribution", "data_parallel", "--backend", "jax"]
+    words += ["--epochs", "1", "--set", "units=8", "--out", str(out)]
+    command = [sys.executable, "-m", "kzoo", "launch", "--workers", "2", "--", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stderr.count("epoch 1/1") == 1  # one process tells how it goes
+    assert "everything is in" in done.stdout
+    assert "distribution: data_parallel" in (out / "logs/rank-1.txt").read_text()
+    run = Run(out)
+    assert run.finished
+    assert run.config["replicas"] == 2
+    assert len(run.history) == 1
+    assert {path.name for path in out.iterdir()} == {
+        ".lock",
+        "config.json",
+        "history.csv",
+        "log.txt",
+        "logs",
+        "metrics.json",
+        "model",
+        "plots",
+        "snapshots",
+        "tensorboard",
+    }
+
+
 @pytest.mark.slow
 def test_two_workers_of_tensorflow(tmp_path: Path) -> None:
     ranks = launched("tensorflow", 2, tmp_path, "cnn")
@@ -76,8 +222,7 @@ def test_two_workers_of_tensorflow(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_two_processes_of_jax_one_of_them_killed(tmp_path: Path) -> None:
-    words = ("cnn", "--kill")
-    check(launched("jax", 2, tmp_path, *words, max_restarts=1))
+    check(launched("jax", 2, tmp_path, "mlp", "--kill", max_restarts=1))
     assert (tmp_path / "killed-once").exists()
     assert ending(tmp_path / "killed") == ending(tmp_path / "undisturbed")
     for name in ("killed", "undisturbed"):  # only the chief writes

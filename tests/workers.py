@@ -38,8 +38,8 @@ def main() -> None:
         path = FOLDER / f"rank-{where.shard[0]}.json"
         path.write_text(json.dumps(told))
     if "--kill" in sys.argv:
-        run("undisturbed", [])
-        run("killed", [KillOnce(where, marker)], snapshot_every="4")
+        run(models[0], "undisturbed", [])
+        run(models[0], "killed", [KillOnce(where, marker)], snapshot_every="4")
 
 
 def together(where: Any, model: str) -> dict[str, Any]:
@@ -144,17 +144,17 @@ def watch(model: Any, told: Any) -> None:
     model.make_train_function = made
 
 
-def run(name: str, callbacks: list[Any], **settings: Any) -> None:
-    """A whole run, with dropout, EMA and batch normalisation."""
+def run(model: str, name: str, callbacks: list[Any], **settings: Any) -> None:
+    """A whole run, with dropout and EMA."""
     import kzoo
 
     kzoo.train(
-        "cnn",
-        replicas.data("cnn", EXAMPLES),
+        model,
+        replicas.data(model, EXAMPLES),
         out=FOLDER / name,
         distribution=KINDS[BACKEND],
         callbacks=callbacks,
-        **{**replicas.MODELS["cnn"], "dropout_rate": 0.3},
+        **{**replicas.MODELS[model], "dropout_rate": 0.3},
         batch_size=16,
         epochs=3,
         ema=0.9,
