@@ -46,7 +46,7 @@ TASKS = {
         _classification("text-classification"),
         # Rows of numbers in no order: the XOR points, the columns of a CSV file.
         _classification("tabular-classification"),
-        Task("sequence-labeling", "cross_entropy", ("accuracy",), per_step=True),
+        Task("sequence-labeling", "cross_entropy", ("accuracy", "f1"), per_step=True),
         Task("regression", "squared_error", ("r2", "mse", "mae"), plots=("predicted",)),
         Task(
             "language-modeling",

@@ -81,11 +81,34 @@ class Sentences(Greys):
         for i in range(start, end):
             yield i, {"label": i % 3, "id": f"häuser {i}"}
 
+class Glue(Greys):  # as the set of this name: no classes in its test split
+    VERSION = tfds.core.Version("2.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="mnli")]
+
+    def _info(self):
+        text = tfds.features.Text()
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {"premise": text, "hypothesis": text, "label": self.label}
+            ),
+        )
+
+    def _split_generators(self, manager):
+        parts = {"train": (0, 90, 1), "validation_matched": (90, 120, 1)}
+        parts |= {"validation_mismatched": (120, 130, 1), "test_matched": (0, 9, 0)}
+        return {k: self._generate_examples(*v) for k, v in parts.items()}
+
+    def _generate_examples(self, start, end, known):
+        for i in range(start, end):
+            yield i, {"premise": f"first {i}", "hypothesis": f"second {i}",
+                      "label": i % 3 if known else -1}
+
 class Numbered(Greys):
     VERSION = tfds.core.Version("1.0.0")
     label = tfds.features.Scalar(np.int64)
 
-for builder in (Greys, Colours, Sentences, Numbered):
+for builder in (Greys, Colours, Sentences, Glue, Numbered):
     builder(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
 assert "tensorflow" not in sys.modules
 """
@@ -105,6 +128,19 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 def all_rows(data: Any, name: str) -> np.ndarray:
     return data.splits[name].rows(np.arange(len(data.splits[name])))
+
+
+def test_pairs_of_glue_have_their_test_in_the_validation_split(prepared: str) -> None:
+    data = kzoo.load_dataset("glue/mnli", data_dir=prepared)
+    assert data.spec.inputs == "pairs of texts"
+    sizes = {name: len(split) for name, split in data.splits.items()}
+    assert sizes["test"] == 30 and sizes["train"] + sizes["validation"] == 90
+    rows = all_rows(data, "test")
+    assert sorted(rows) == ["first", "second"]
+    numbers = np.array([int(text.removeprefix("first ")) for text in rows["first"]])
+    assert sorted(numbers) == list(range(90, 120))
+    assert list(rows["second"]) == [f"second {number}" for number in numbers]
+    np.testing.assert_array_equal(data.splits["test"].labels, numbers % 3)
 
 
 # --- from the disk ----------------------------------------------------------------
@@ -346,7 +382,7 @@ def test_set_that_is_being_prepared_is_told(tmp_path: Path) -> None:
 def test_set_of_another_kind_is_told(prepared: str) -> None:
     message = (
         r"^numbered has id \(Text\), image \(Image\), label \(Scalar\); kzoo reads "
-        "sets of one image or text with one class$"
+        "sets of one image, one text or two, with one class$"
     )
     with pytest.raises(ValueError, match=message):
         kzoo.load_dataset("numbered", data_dir=prepared)

@@ -11,7 +11,10 @@ from kzoo.datasets.embedded import hashed_splits, stratified_splits
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp
 from kzoo.preprocessing import Preprocessing, standardized
+from kzoo.tasks import get_task
 
+# Inputs that may have a label each step.
+STEPS = ("tokens", "features")
 _SPLITS = ("train", "validation", "test")
 
 
@@ -22,6 +25,7 @@ class ArraysOptions(TextOptions):
     task: str | None = hp(None, "a task's name; none = by the arrays' types and shapes")
     num_classes: int | None = hp(None, "none = the greatest label + 1", min=1)
     vocab_size: int | None = hp(None, "of tokens; none = the greatest + 1", min=1)
+    classes: tuple[str, ...] = hp((), "their names; none = their numbers")
 
 
 def from_arrays(source: Any, options: ArraysOptions) -> Dataset:
@@ -29,10 +33,11 @@ def from_arrays(source: Any, options: ArraysOptions) -> Dataset:
 
     Inputs are images (examples, height, width, channels), features (examples, time,
     features), vectors (examples, features) of a floating type, tokens (examples, time)
-    of an integer type, or texts (examples,) of str. Integer labels are classes,
-    floating ones are targets. 8-bit images are scaled to [0, 1]; other images and
-    features are taken as they are; vectors and targets are standardised by the training
-    split.
+    of an integer type, or texts (examples,) of str; a dict of texts ``first`` and
+    ``second`` holds pairs. Integer labels are classes, floating ones are targets;
+    integer labels (examples, time) are a class each step, -1 where none counts. 8-bit
+    images are scaled to [0, 1]; other images and features are taken as they are;
+    vectors and targets are standardised by the training split.
 
     Raises:
         ValueError: arrays that do not fit together, NaN, or labels out of range.
@@ -41,6 +46,8 @@ def from_arrays(source: Any, options: ArraysOptions) -> Dataset:
     for name, (inputs, labels) in given.items():
         _check_pair(name, inputs, labels)
     inputs, labels = next(iter(given.values()))
+    if isinstance(inputs, dict):
+        return _pairs_of_texts(given, options)
     for name, pair in given.items():
         types = [array.dtype for array in (inputs, labels, *pair)]
         if types[:2] != types[2:]:
@@ -50,7 +57,12 @@ def from_arrays(source: Any, options: ArraysOptions) -> Dataset:
             )
     regression = labels.dtype.kind == "f"
     kind = _kind_of(inputs)
-    task = options.task or _task_of(kind, regression)
+    stepwise = labels.ndim == 2
+    task = options.task or _task_of(kind, regression, stepwise)
+    if stepwise != get_task(task).per_step or (stepwise and kind not in STEPS):
+        raise ValueError(
+            f"task {task!r} does not go with labels of shape {labels.shape} and {kind}"
+        )
     if regression != (task == "regression"):
         raise ValueError(
             f"task {task!r} does not go with labels of type {labels.dtype}: integers "
@@ -59,10 +71,12 @@ def from_arrays(source: Any, options: ArraysOptions) -> Dataset:
     splits = _split(given, options.seed, regression)
     if kind == "texts":
         number = 0 if regression else _num_classes(splits, options)
-        return text_dataset("arrays", options, splits, tuple(map(str, range(number))))
+        return text_dataset("arrays", options, splits, _classes(number, options))
     fixed = _sizes(kind, splits, options)
     fixed["num_classes"] = 1 if regression else _num_classes(splits, options)
-    classes = () if regression else tuple(map(str, range(fixed["num_classes"])))
+    if stepwise:
+        fixed["per_step"] = True
+    classes = () if regression else _classes(fixed["num_classes"], options)
     return Dataset(
         name="arrays",
         options=options.to_json(),
@@ -72,7 +86,30 @@ def from_arrays(source: Any, options: ArraysOptions) -> Dataset:
     )
 
 
-def _as_splits(source: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def _classes(number: int, options: ArraysOptions) -> tuple[str, ...]:
+    """The names of so many classes."""
+    if options.classes and len(options.classes) != number:
+        raise ValueError(f"{len(options.classes)} names for {number} classes")
+    return options.classes or tuple(map(str, range(number)))
+
+
+def _pairs_of_texts(given: dict[str, Any], options: ArraysOptions) -> Dataset:
+    """Pairs of texts, split by a hash of both."""
+    splits = {name: Split(*pair) for name, pair in given.items()}
+    if "all" in splits:
+        inputs, labels = given["all"]
+        keys = [f"{a}\0{b}".encode() for a, b in zip(*inputs.values(), strict=True)]
+        splits = hashed_splits(inputs, labels, keys, options.seed)
+    for name, split in splits.items():
+        if not len(split):
+            raise ValueError(f"there are too few examples: no {name} example")
+    regression = splits["train"].labels.dtype.kind == "f"
+    number = 0 if regression else _num_classes(splits, options)
+    classes = () if regression else _classes(number, options)
+    return text_dataset("arrays", options, splits, classes)
+
+
+def _as_splits(source: Any) -> dict[str, tuple[Any, np.ndarray]]:
     if isinstance(source, Mapping):
         if set(source) != set(_SPLITS):
             raise ValueError(
@@ -83,25 +120,50 @@ def _as_splits(source: Any) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {"all": _pair(source, "the data")}
 
 
-def _pair(value: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+def _pair(value: Any, name: str) -> tuple[Any, np.ndarray]:
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise ValueError(
             f"{name}: expected a pair (inputs, labels), got {type(value).__name__}"
         )
+    if isinstance(value[0], Mapping):
+        return _texts_by_name(value[0], name), np.asarray(value[1])
     inputs, labels = np.asarray(value[0]), np.asarray(value[1])
     if inputs.dtype.kind == "U":  # in which each text has the room of the longest
         inputs = inputs.astype(object)
     return inputs, labels
 
 
-def _check_pair(name: str, inputs: np.ndarray, labels: np.ndarray) -> None:
+def _texts_by_name(value: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
+    """Arrays of texts ``first`` and ``second``, in this order."""
+    if set(value) != {"first", "second"}:
+        raise ValueError(
+            f"{name}: a dict of inputs has the texts first and second; got "
+            f"{', '.join(map(str, value)) or 'none'}"
+        )
+    texts = {key: np.asarray(value[key]).astype(object) for key in ("first", "second")}
+    lengths = [len(one) for one in texts.values()]
+    all_texts = (isinstance(x, str) for one in texts.values() for x in one)
+    if lengths[0] != lengths[1] or not all(all_texts):
+        raise ValueError(f"{name}: first and second must be as many texts (examples,)")
+    return texts
+
+
+def _check_pair(name: str, inputs: Any, labels: np.ndarray) -> None:
     where = "" if name == "all" else f"{name}: "
     if labels.ndim == 2 and labels.shape[1] == 1:
         raise ValueError(f"{where}labels are (examples, 1); pass them as (examples,)")
-    if labels.ndim != 1 or labels.dtype.kind not in "iuf":
+    stepwise = labels.ndim == 2 and labels.dtype.kind == "i"
+    if (labels.ndim != 1 and not stepwise) or labels.dtype.kind not in "iuf":
         raise ValueError(
             f"{where}labels must be numbers of shape (examples,), got "
             f"{labels.dtype} of shape {labels.shape}"
+        )
+    if isinstance(inputs, dict):
+        inputs = inputs["first"]
+    if stepwise and inputs.shape[:2] != labels.shape:
+        raise ValueError(
+            f"{where}labels of shape {labels.shape} are no class for each step of "
+            f"inputs of shape {inputs.shape}"
         )
     if len(inputs) != len(labels) or not len(labels):
         raise ValueError(f"{where}{len(inputs)} inputs and {len(labels)} labels")
@@ -128,9 +190,11 @@ def _kind_of(inputs: np.ndarray) -> str:
     return kinds[inputs.ndim, kind]
 
 
-def _task_of(kind: str, regression: bool) -> str:
+def _task_of(kind: str, regression: bool, stepwise: bool) -> str:
     if regression:
         return "regression"
+    if stepwise:
+        return "sequence-labeling"
     return {
         "images": "image-classification",
         "features": "sequence-classification",
@@ -146,7 +210,7 @@ def _split(
     if "all" not in given:
         return {name: Split(*pair) for name, pair in given.items()}
     inputs, labels = given["all"]
-    if regression:
+    if regression or labels.ndim == 2:
         keys = [
             row.encode() if isinstance(row, str) else row.tobytes() for row in inputs
         ]
@@ -167,8 +231,14 @@ def _split(
     return splits
 
 
+def _least(labels: np.ndarray) -> int:
+    """The least label; of labels a step -1 counts nowhere."""
+    least = int(labels.min())
+    return max(least, 0) if labels.ndim == 2 and least == -1 else least
+
+
 def _num_classes(splits: Mapping[str, Split], options: ArraysOptions) -> int:
-    lowest = min(int(split.labels.min()) for split in splits.values())
+    lowest = min(_least(split.labels) for split in splits.values())
     highest = max(int(split.labels.max()) for split in splits.values())
     num_classes = options.num_classes or max(2, highest + 1)
     if lowest < 0 or highest >= num_classes:

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -162,12 +162,13 @@ def stratified_splits(
 
 
 def hashed_splits(
-    inputs: np.ndarray, labels: np.ndarray, keys: list[bytes], seed: int
+    inputs: Any, labels: np.ndarray, keys: list[bytes], seed: int
 ) -> dict[str, Split]:
     """About 70/10/20 by a hash of the key: equal keys stay together."""
     drawn = np.array([split_of(key, seed) for key in keys])
+    whole = Split(inputs, labels)
     return {
-        name: Split(inputs[drawn == name], labels[drawn == name])
+        name: Split(whole.rows(np.flatnonzero(drawn == name)), labels[drawn == name])
         for name in ("train", "validation", "test")
     }
 

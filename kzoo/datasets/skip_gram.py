@@ -100,7 +100,7 @@ def skip_gram(
         splits=splits,
         spec=Spec(
             task="text-classification",
-            inputs="pairs",
+            inputs="first and second",
             hparams={"vocab_size": vocab_size, "pad_token_id": None, "num_classes": 1},
             classes=("drawn", "neighbour"),
             fingerprint=fingerprint(splits),

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from kzoo.datasets.folder import (
     common_shape,
     images_dataset,
 )
+from kzoo.datasets.labeling import labelled_words
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp, nearest
 from kzoo.preprocessing.images import read_image
@@ -45,8 +47,9 @@ class TableOptions(TextOptions, ImageOptions):
     )
     task: str | None = hp(
         None,
-        "none = regression where labels are numbers with a fraction",
-        choices=(None, "classification", "regression"),
+        "none = regression where labels are numbers with a fraction; sequence-labeling "
+        "= a class each word, both with spaces between them",
+        choices=(None, "classification", "regression", "sequence-labeling"),
     )
 
 
@@ -173,10 +176,14 @@ def from_csv(path: str, options: TableOptions) -> Dataset:
     )
     if not columns:
         raise ValueError(f"{table.path} has no column beside {label!r}")
+    if options.task == "sequence-labeling":
+        return _labelled_words(table, columns, label, options)
     labels, classes = _labels(table, label, options.task)
     inputs = raw_inputs(table, columns)
     splits = _splits(table, inputs, labels, options, classes)
     name = f"csv:{path}"
+    if isinstance(inputs, dict):
+        return text_dataset(name, options, splits, classes)
     if inputs.dtype == object and isinstance(inputs[0], Path):
         return _images(name, options, splits, classes)
     if inputs.dtype == object:
@@ -190,6 +197,26 @@ def from_csv(path: str, options: TableOptions) -> Dataset:
         spec=dataclasses.replace(made.spec, classes=classes),
         preprocessing=dataclasses.replace(made.preprocessing, classes=classes),
     )
+
+
+def _labelled_words(
+    table: Table, columns: Sequence[str], label: str, options: TableOptions
+) -> Dataset:
+    """A column of words and one of their classes."""
+    if len(columns) > 1:
+        raise ValueError(
+            f"{table.path}: words are in one column, of {', '.join(columns)}; name it "
+            "by inputs="
+        )
+    texts = np.array(table.column(columns[0]), object)
+    words = [text.split() for text in texts]
+    tags = [field.split() for field in table.column(label)]
+    parts = _splits(table, texts, np.arange(len(texts)), options, ())
+    splits = {
+        name: ([words[i] for i in part.labels], [tags[i] for i in part.labels])
+        for name, part in parts.items()
+    }
+    return labelled_words(f"csv:{table.path}", options, splits)
 
 
 def _images(
@@ -216,13 +243,20 @@ def _images(
     return images_dataset(name, options, lazy, classes, size, channels)
 
 
-def raw_inputs(table: Table, columns: Sequence[str]) -> np.ndarray:
+def raw_inputs(table: Table, columns: Sequence[str]) -> Any:
     """Numbers (rows, columns), or texts or paths of images (rows,).
+
+    Two columns of texts are pairs, a dict of ``first`` and ``second``.
 
     Raises:
         ValueError: several columns that are not all numbers.
     """
     fields = [table.column(name) for name in columns]
+    if len(columns) == 2 and not any(map(_is_number, (fields[0][0], fields[1][0]))):
+        names = ("first", "second")
+        return {
+            key: np.array(one, object) for key, one in zip(names, fields, strict=True)
+        }
     if len(columns) > 1 or all(map(_is_number, fields[0])):
         return np.stack([table.numbers(name) for name in columns], 1).astype("float32")
     found = np.empty(len(fields[0]), object)
@@ -250,16 +284,19 @@ def _labels(
 
 def _splits(
     table: Table,
-    inputs: np.ndarray,
+    inputs: Any,
     labels: np.ndarray,
     options: TableOptions,
     classes: tuple[str, ...],
 ) -> dict[str, Split]:
     """By the column that says so, or by a hash of the inputs."""
     if options.split is None:
+        rows = inputs
+        if isinstance(inputs, dict):
+            rows = [f"{a}\0{b}" for a, b in zip(*inputs.values(), strict=True)]
         keys = [
             one.tobytes() if isinstance(one, np.ndarray) else str(one).encode()
-            for one in inputs
+            for one in rows
         ]
         splits = hashed_splits(inputs, labels, keys, options.seed)
     else:
@@ -271,7 +308,11 @@ def _splits(
                     f"one of {', '.join(SPLITS)}"
                 )
         kept = {name: np.array(where) == name for name in SPLITS}
-        splits = {k: Split(inputs[rows], labels[rows]) for k, rows in kept.items()}
+        whole = Split(inputs, labels)
+        splits = {
+            key: Split(whole.rows(np.flatnonzero(rows)), labels[rows])
+            for key, rows in kept.items()
+        }
     for name, split in splits.items():
         if not len(split):
             raise ValueError(f"{table.path}: no row is in the split {name!r}")

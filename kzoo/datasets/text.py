@@ -4,7 +4,7 @@ Raw inputs are arrays of str; tokens are made batch by batch, after augmentation
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from kzoo.preprocessing.text import (
     KINDS,
     Tokenizer,
     static_lengths,
+    train_pair_tokenizer,
     train_tokenizer,
 )
 from kzoo.preprocessing.vocabularies import read_tokenizer
@@ -60,8 +61,8 @@ def text_dataset(
     Args:
         name: as ``load_dataset`` knows it.
         options: which tokeniser, and its sizes; see :class:`TextOptions`.
-        splits: raw inputs are texts, labels are classes, or targets where there are no
-            classes.
+        splits: raw inputs are texts, or dicts of texts ``first`` and ``second``; labels
+            are classes, or targets where there are no classes.
         classes: their names.
 
     Raises:
@@ -72,7 +73,7 @@ def text_dataset(
         for split in splits.values():
             for first in range(0, len(split), 1000):
                 rows = np.arange(first, min(first + 1000, len(split)))
-                preprocessing.tokens(split.rows(rows))
+                preprocessing.inputs(split.rows(rows))
     if not classes:
         means, scales = standardized(splits["train"].labels[:, None])
         preprocessing = dataclasses.replace(
@@ -84,7 +85,7 @@ def text_dataset(
         splits=splits,
         spec=Spec(
             task="text-classification" if classes else "regression",
-            inputs="texts",
+            inputs="texts" if preprocessing.pairs is None else "pairs of texts",
             hparams={**text_hparams(preprocessing), "num_classes": len(classes) or 1},
             classes=tuple(classes),
             fingerprint=fingerprint(splits),
@@ -98,11 +99,43 @@ def text_preprocessing(
 ) -> Preprocessing:
     """The tokeniser that the options ask for, and the lengths that texts come in."""
     texts = train.rows(np.arange(len(train)))
+    paired = isinstance(texts, dict)
+    if isinstance(texts, dict):
+        texts = np.concatenate([texts["first"], texts["second"]])
+    wanted, vocab_size = options.tokenizer, options.max_vocab_size
+    if paired and wanted in KINDS:
+        tokenizer = train_pair_tokenizer(wanted, texts, vocab_size)
+    else:
+        tokenizer = find_tokenizer(wanted, vocab_size, texts)
     return Preprocessing(
-        tokenizer=find_tokenizer(options.tokenizer, options.max_vocab_size, texts),
+        tokenizer=tokenizer,
         lengths=static_lengths(options.max_length),
         truncate=options.truncate,
         classes=classes,
+        pairs="joined" if paired else None,
+    )
+
+
+def as_taken(dataset: Dataset, inputs: Collection[str], segments: bool) -> Dataset:
+    """Pairs of texts as a model takes them; every other dataset as it is.
+
+    Args:
+        dataset: any.
+        inputs: the names of the model's inputs.
+        segments: whether the model tells two segments of tokens apart.
+    """
+    if dataset.spec.inputs != "pairs of texts":
+        return dataset
+    if "first" in inputs:
+        pairs = "separate"
+    else:
+        pairs = "segments" if segments else "joined"
+    fixed = {"segment_ids": True} if pairs == "segments" else {}
+    hparams = {**dataset.spec.hparams, **fixed}
+    return dataclasses.replace(
+        dataset,
+        spec=dataclasses.replace(dataset.spec, hparams=hparams),
+        preprocessing=dataclasses.replace(dataset.preprocessing, pairs=pairs),
     )
 
 

@@ -1,6 +1,6 @@
 """Sets of TensorFlow Datasets by their names: ``mnist``, ``cifar10``, ``imdb_reviews``.
 
-Images or texts, each with one class.
+Images, texts or pairs of texts (GLUE), each with one class.
 
 They are prepared as array_record, which takes a network, a disk and TensorFlow once,
 and then read record by record, which takes none of these.
@@ -111,7 +111,7 @@ def from_tfds(name: str, options: TfdsOptions) -> Dataset:
     tfds = _imported(name)
     builder = opened(tfds, name, options.data_dir)
     keys = _keys(tfds, name, builder)
-    classes = tuple(builder.info.features[keys[1]].names)
+    classes = tuple(builder.info.features[keys[-1]].names)
     parts = _split(builder, options.seed)
     if isinstance(builder.info.features[keys[0]], tfds.features.Text):
         texts = {
@@ -125,7 +125,7 @@ def from_tfds(name: str, options: TfdsOptions) -> Dataset:
         split: Records(
             source=builder.as_data_source(own, decoders=skip),
             index=index,
-            keys=keys,
+            keys=(keys[0], keys[-1]),
             about=_about(builder, own),
             cache=Path(builder.data_dir) / f"kzoo-labels-{own}.npy",
             size=size,
@@ -147,11 +147,16 @@ def _shape(
 
 
 def _texts(
-    name: str, source: Sequence[Any], index: np.ndarray, keys: tuple[str, str]
+    name: str, source: Sequence[Any], index: np.ndarray, keys: tuple[str, ...]
 ) -> Split:
     records = [source[i] for i in index.tolist()]
-    texts = np.array([one[keys[0]].decode("utf-8") for one in records], object)
-    labels = np.array([one[keys[1]] for one in records], "int32")
+    columns = [
+        np.array([one[key].decode("utf-8") for one in records], object)
+        for key in keys[:-1]
+    ]
+    pair = dict(zip(("first", "second"), columns, strict=False))
+    texts = pair if len(columns) == 2 else columns[0]
+    labels = np.array([one[keys[-1]] for one in records], "int32")
     if len(labels) and labels.min() < 0:
         raise ValueError(f"{name} has a split whose classes are not known")
     return Split(texts, labels)
@@ -259,8 +264,8 @@ def _imported(name: str) -> Any:
     return tfds
 
 
-def _keys(tfds: Any, name: str, builder: Any) -> tuple[str, str]:
-    """The features that hold the input and its class."""
+def _keys(tfds: Any, name: str, builder: Any) -> tuple[str, ...]:
+    """The features that hold the input, or the two texts of a pair, and the class."""
     features = dict(builder.info.features.items())
 
     def named(*kinds: type) -> list[str]:
@@ -273,23 +278,32 @@ def _keys(tfds: Any, name: str, builder: Any) -> tuple[str, str]:
         return given[0], given[1]
     if len(images or inputs) == 1 and len(labels) == 1:
         return (images or inputs)[0], labels[0]
+    if len(inputs) == 2 and not images and len(labels) == 1:
+        # A pair: sentence1 before sentence2, the premise before the hypothesis.
+        return (*sorted(inputs, key=lambda key: (key == "hypothesis", key)), *labels)
     described = ", ".join(
         f"{key} ({type(one).__name__})" for key, one in sorted(features.items())
     )
     raise ValueError(
-        f"{name} has {described}; kzoo reads sets of one image or text with one class"
+        f"{name} has {described}; kzoo reads sets of one image, one text or two, "
+        "with one class"
     )
 
 
 def _split(builder: Any, seed: int) -> dict[str, tuple[str, np.ndarray]]:
     """The set's own split, and which of its records, of each of our splits."""
     counts = {name: one.num_examples for name, one in builder.info.splits.items()}
+    own = {name: name for name in counts}
+    if builder.name == "glue":  # nobody has the classes of its test splits
+        kept = ("train", "validation", "validation_matched")
+        own = {name.partition("_")[0]: name for name in kept if name in counts}
+        counts = {name: counts[theirs] for name, theirs in own.items()}
     if "train" not in counts:
         raise ValueError(
             f"{builder.info.full_name} has no train split, but {', '.join(counts)}"
         )
     held_out = [name for name in ("validation", "test") if name in counts]
-    whole = {name: (name, np.arange(number)) for name, number in counts.items()}
+    whole = {name: (own[name], np.arange(n)) for name, n in counts.items()}
     if len(held_out) == 2:
         return {name: whole[name] for name in ("train", *held_out)}
     keys = (b"%d" % i for i in range(counts["train"]))

@@ -38,6 +38,9 @@ class Preprocessing:
         tokenizer: of texts; it lies beside preprocessing.json as tokenizer.json.
         truncate: texts of more tokens than the last of ``lengths`` are cut there; else
             they are refused.
+        pairs: how texts ``first`` and ``second`` go in: ``separate``, under these
+            names; ``joined``, as the tokens of one row; ``segments``, the same and
+            ``segment_ids``.
     """
 
     input_mean: tuple[float, ...] | None = None
@@ -54,10 +57,13 @@ class Preprocessing:
     lengths: tuple[int, ...] = ()
     tokenizer: Tokenizer | None = None
     truncate: bool = False
+    pairs: str | None = None
 
     def inputs(self, raw: Any) -> Any:
         """Raw examples (batch, ...), or a dict of such -> what the model takes."""
         if isinstance(raw, dict):
+            if self.pairs in ("joined", "segments"):
+                return self.joined(raw)
             return {name: self.inputs(array) for name, array in raw.items()}
         if self.tokenizer is not None and raw.dtype == object:
             return self.tokens(raw)
@@ -86,15 +92,34 @@ class Preprocessing:
             ValueError: a text is too long, and is not to be cut.
         """
         assert self.tokenizer is not None
+        most = self.lengths[-1] if self.truncate else None
+        ids = self.tokenizer.encode(texts, most)
+        self._check_length(texts, ids)
+        return padded(ids, self.lengths, self.tokenizer.pad_token_id or 0)
+
+    def joined(self, raw: dict[str, Any]) -> Any:
+        """Texts ``first`` and ``second`` -> tokens (batch, time), and segment_ids.
+
+        Raises:
+            ValueError: a pair is too long, and is not to be cut.
+        """
+        assert self.tokenizer is not None
+        most = self.lengths[-1] if self.truncate else None
+        ids, segments = self.tokenizer.encode_pairs(raw["first"], raw["second"], most)
+        self._check_length(raw["first"], ids)
+        tokens = padded(ids, self.lengths, self.tokenizer.pad_token_id or 0)
+        if self.pairs == "joined":
+            return tokens
+        return {"tokens": tokens, "segment_ids": padded(segments, self.lengths)}
+
+    def _check_length(self, texts: Any, ids: list[list[int]]) -> None:
         most = self.lengths[-1]
-        ids = self.tokenizer.encode(texts, most if self.truncate else None)
         for text, tokens in zip(texts, ids, strict=True):
             if len(tokens) > most:
                 raise ValueError(
                     f"the text {in_short(text)} has {len(tokens)} tokens, more than "
                     f"max_length={most}; truncate=true cuts it"
                 )
-        return padded(ids, self.lengths, self.tokenizer.pad_token_id or 0)
 
     def labels(self, raw: np.ndarray) -> np.ndarray:
         """Classes as int32, or targets in units of their spread as float32."""

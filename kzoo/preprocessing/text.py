@@ -14,6 +14,7 @@ import numpy as np
 
 KINDS = ("character", "word", "bpe")
 PAD, UNKNOWN = "[PAD]", "[UNK]"
+SEPARATOR = "[SEP]"  # between two texts
 # What other libraries call padding and unknown tokens.
 _PADS, _UNKNOWNS = (PAD, "<pad>"), (UNKNOWN, "<unk>")
 
@@ -78,6 +79,24 @@ class Tokenizer:
             self.library.enable_truncation(max_length)
         return [found.ids for found in self.library.encode_batch_fast(list(texts))]
 
+    def encode_pairs(
+        self,
+        firsts: Iterable[str],
+        seconds: Iterable[str],
+        max_length: int | None = None,
+    ) -> tuple[list[list[int]], list[list[int]]]:
+        """The token ids of each pair in one row, and which text each token is of.
+
+        The longer text of a pair is cut first.
+        """
+        if max_length is None:
+            self.library.no_truncation()
+        else:
+            self.library.enable_truncation(max_length)
+        pairs = list(zip(firsts, seconds, strict=True))
+        found = self.library.encode_batch_fast(pairs)
+        return [one.ids for one in found], [one.type_ids for one in found]
+
     def decode(self, ids: Iterable[Sequence[int]]) -> list[str]:
         """The texts of token ids, without special tokens."""
         decoded: list[str] = self.library.decode_batch([list(one) for one in ids])
@@ -140,6 +159,22 @@ def train_tokenizer(
             made.pre_tokenizer = cuts.Whitespace()
         trainer = trainers.WordLevelTrainer(**options)
     made.train_from_iterator(texts, trainer)
+    return Tokenizer(made.to_str())
+
+
+def train_pair_tokenizer(
+    kind: str, texts: Iterable[str], vocab_size: int = 8000
+) -> Tokenizer:
+    """The same for pairs of texts, with a token between the two."""
+    from tokenizers.processors import TemplateProcessing
+
+    specials = (PAD, UNKNOWN, SEPARATOR)
+    made = train_tokenizer(kind, texts, vocab_size, specials).library
+    made.post_processor = TemplateProcessing(
+        single="$A",
+        pair=f"$A:0 {SEPARATOR}:0 $B:1",
+        special_tokens=[(SEPARATOR, made.token_to_id(SEPARATOR))],
+    )
     return Tokenizer(made.to_str())
 
 

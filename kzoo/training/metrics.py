@@ -1,5 +1,6 @@
 """Scores of a split from its outputs: pure functions in numpy, float64."""
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -110,6 +111,32 @@ def accuracy(found: Answers) -> float:
     return float(right[found.counted].mean())
 
 
+def span_f1(found: Answers) -> float:
+    """F1 of labelled spans, of classes such as B-PER and I-PER, by seqeval.
+
+    Of other classes the mean of their F1.
+    """
+    counted = found.counted
+    spans = [re.fullmatch(r"O|[BIES]-.+", name) for name in found.classes]
+    if not spans or not all(spans):
+        from sklearn.metrics import f1_score
+
+        labels, predicted = found.labels[counted], found.predicted[counted]
+        return float(f1_score(labels, predicted, average="macro", zero_division=0.0))
+    try:
+        from seqeval.metrics import f1_score as seqeval_f1
+    except ImportError:
+        raise ValueError(
+            "F1 of spans needs seqeval: pip install 'kzoo[text]'"
+        ) from None
+    names = np.array(found.classes, object)
+    true, said = (
+        [names[row[keep]].tolist() for row, keep in zip(rows, counted, strict=True)]
+        for rows in (found.labels, found.predicted)
+    )
+    return float(seqeval_f1(true, said, zero_division=0))
+
+
 def perplexity(found: Answers) -> float:
     """The exponential of the mean cross-entropy of a token."""
     return float(np.exp(found.losses[found.counted].mean()))
@@ -174,6 +201,7 @@ def _regression(name: str) -> Callable[[Answers], float]:
 METRICS: dict[str, Callable[[Answers], float | None]] = {
     "loss": loss,
     "accuracy": accuracy,
+    "f1": span_f1,
     "bits_per_character": bits_per_character,
     "bleu": bleu,
     "exact_match": exact_match,

@@ -7,7 +7,7 @@ the user's; but a user's value against one that the dataset fixes is an error.
 import hashlib
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import keras
 from kzoo import hparams, index, weights
 from kzoo.datasets import Dataset, find_dataset, load_dataset
 from kzoo.datasets.few_labels import few_labels
+from kzoo.datasets.text import as_taken
 from kzoo.hparams import HParams, declarations, identity, in_short, nearest, plain
 from kzoo.registry import build_model, find_family
 from kzoo.tasks import Task, get_task
@@ -171,6 +172,7 @@ def plan(
         loaded, _ = few_labels(loaded, chosen.labels_per_class, chosen.seed)
     loaded = loaded.weighted(chosen.class_weights)
     if adapted is None:
+        loaded = as_taken(loaded, *_pairs_of(name, known))
         check_served(name, loaded)
     else:
         loaded = adapted(loaded)
@@ -208,13 +210,31 @@ def _with_room(recipe: Recipe, dataset: Dataset) -> Recipe:
     return hparams.replace(recipe, "recipe", changed)
 
 
+def _pairs_of(name: str, known: HParams) -> tuple[Collection[str], bool]:
+    """The names of the model's inputs, and whether it tells two segments apart."""
+    values = known.to_json()
+    segments = "segment_ids" in values and values["num_segments"] > 1
+    return input_names(index.entries()[name]), segments
+
+
+def input_names(entry: Mapping[str, Any]) -> Collection[str]:
+    """Of a model in the index that has several inputs."""
+    shapes = entry["macs_input"]
+    return tuple(shapes) if isinstance(shapes, dict) else ()
+
+
 def check_served(name: str, dataset: Dataset) -> None:
     """Raises a ``ValueError`` that names the models which do, if this one does not."""
     spec = dataset.spec
 
     def serves(entry: dict[str, Any]) -> bool:
         declared = {declaration["name"] for declaration in entry["hparams"]}
-        return spec.task in entry["tasks"] and set(spec.hparams) <= declared
+        # Two texts apart go into models of two texts alone, and nothing else does.
+        apart = "first" in input_names(entry)
+        given = spec.inputs == "first and second"
+        fitting = spec.inputs == "pairs of texts" or apart == given
+        fixed = set(spec.hparams) - {"segment_ids"}
+        return spec.task in entry["tasks"] and fixed <= declared and fitting
 
     entries = index.entries()
     if not serves(entries[name]):
