@@ -35,6 +35,7 @@ from kzoo.models import (
     squeezenet,
     swin,
     text_cnn,
+    token_prediction,
     transformer,
     transformer_seq2seq,
     two_stream_lstm,
@@ -83,6 +84,7 @@ TRAINERS: tuple[Family, ...] = (
     distiller.FAMILY,
     contrastive.FAMILY,
     reconstruction.FAMILY,
+    token_prediction.FAMILY,
 )
 
 _by_name: dict[str, Family] = {

@@ -11,12 +11,15 @@ from typing import Any
 
 import numpy as np
 
-from kzoo import hparams
+from kzoo import hparams, index
 from kzoo.datasets import Dataset
+from kzoo.datasets.masks import MaskedTokens, NextTokens
 from kzoo.datasets.views import Corrupted, two_views
-from kzoo.hparams import HParams, hp, nearest
+from kzoo.hparams import HParams, hp, in_short, nearest
 from kzoo.models.contrastive import ContrastiveHParams
 from kzoo.models.reconstruction import ReconstructionHParams
+from kzoo.models.token_prediction import TokenPredictionHParams
+from kzoo.preprocessing.text import Tokenizer
 from kzoo.training import Recipe
 
 
@@ -28,15 +31,15 @@ class Objective:
         trainer: the model of the registry that wraps the encoder.
         options: what ``--option`` sets; those of the trainer are among them.
         recipe: where none is asked for.
-        adapted: the dataset and the options -> the dataset that the trainer takes, and
-            what of the trainer's hyper-parameters it fixes.
+        adapted: the dataset, the options and the encoder's hyper-parameters -> the
+            dataset that the trainer takes, and what of the trainer's options it fixes.
         paper: an arXiv number or a DOI.
     """
 
     trainer: str
     options: HParams
     recipe: Recipe
-    adapted: Callable[[Dataset, Any], tuple[Dataset, dict[str, Any]]]
+    adapted: Callable[[Dataset, Any, HParams], tuple[Dataset, dict[str, Any]]]
     paper: str
 
 
@@ -50,9 +53,11 @@ class DenoisingOptions(ReconstructionHParams):
     dropped: float = hp(0.25, "share of the numbers that become 0", min=0.0, max=0.99)
 
 
-def encoded(dataset: Dataset, task: str, **changes: Any) -> Dataset:
+def encoded(dataset: Dataset, encoder: HParams, task: str, **changes: Any) -> Dataset:
     """The dataset for an encoder without a head, with other fields changed."""
+    known = hparams.declarations(type(encoder))
     fixed = {**dataset.spec.hparams, "num_classes": 0}
+    fixed = {name: value for name, value in fixed.items() if name in known}
     spec = dataclasses.replace(dataset.spec, task=task, hparams=fixed, classes=())
     return dataclasses.replace(dataset, spec=spec, **changes)
 
@@ -69,7 +74,9 @@ def numbers(dataset: Dataset, objective: str) -> np.ndarray:
     return example
 
 
-def contrasted(dataset: Dataset, options: Any) -> tuple[Dataset, dict[str, Any]]:
+def contrasted(
+    dataset: Dataset, options: Any, encoder: HParams
+) -> tuple[Dataset, dict[str, Any]]:
     """Two views; the augmentation is what they differ by."""
     numbers(dataset, "contrastive")
     if not dataset.augmentation:
@@ -77,17 +84,101 @@ def contrasted(dataset: Dataset, options: Any) -> tuple[Dataset, dict[str, Any]]
             "contrastive needs an augmentation, which its two views differ by: "
             "--set augmentation=..."
         )
-    return encoded(dataset, "pretraining", transform=two_views), {}
+    return encoded(dataset, encoder, "pretraining", transform=two_views), {}
 
 
-def reconstructed(dataset: Dataset, options: Any) -> tuple[Dataset, dict[str, Any]]:
+def reconstructed(
+    dataset: Dataset, options: Any, encoder: HParams
+) -> tuple[Dataset, dict[str, Any]]:
     """Inputs, spoilt if the options say so, and the clean ones."""
     shape = numbers(dataset, "reconstruction").shape
     spoilt = Corrupted(getattr(options, "noise", 0.0), getattr(options, "dropped", 0.0))
-    return encoded(dataset, "pretraining", transform=spoilt), {"target_shape": shape}
+    return encoded(dataset, encoder, "pretraining", transform=spoilt), {
+        "target_shape": shape
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskingOptions(TokenPredictionHParams):
+    """How tokens are hidden."""
+
+    mask_rate: float = hp(0.15, "share of a text's tokens", min=0.01, max=0.9)
+    mask_share: float = hp(0.8, "of those that become the mask", min=0.0, max=1.0)
+    random_share: float = hp(0.1, "of those that become another", min=0.0, max=1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.mask_share + self.random_share > 1:
+            raise ValueError(
+                f"mask_share={self.mask_share} and random_share={self.random_share} "
+                "are more than 1 together"
+            )
+
+
+def check_tokens(dataset: Dataset, objective: str, encoder: HParams) -> Tokenizer:
+    """The dataset's tokeniser; a ``ValueError`` where there is none to learn from."""
+    tokenizer = dataset.preprocessing.tokenizer
+    if tokenizer is None:
+        raise ValueError(
+            f"{objective} is for texts; {dataset.name} has {dataset.spec.inputs}"
+        )
+    if "vocab_size" not in hparams.declarations(type(encoder)):
+        able = [
+            name
+            for name, entry in sorted(index.entries().items())
+            if "text-classification" in entry["tasks"]
+        ]
+        raise ValueError(
+            f"{objective} needs a model of tokens, such as {in_short(able)}"
+        )
+    return tokenizer
+
+
+def hidden(
+    dataset: Dataset, options: MaskingOptions, encoder: HParams
+) -> tuple[Dataset, dict[str, Any]]:
+    """Some tokens hidden; ``[MASK]``, or else the unknown token, stands for them."""
+    tokenizer = check_tokens(dataset, "masked_tokens", encoder)
+    library = tokenizer.library
+    names = ("[MASK]", "<mask>")
+    found = [library.token_to_id(name) for name in names]
+    found = [*(one for one in found if one is not None), tokenizer.unknown_token_id]
+    if found[0] is None:
+        raise ValueError(
+            f"the tokeniser of {dataset.name} has neither {' nor '.join(names)} nor a "
+            "token for the unknown, which could stand for a hidden one"
+        )
+    special = {one for one in (*found, tokenizer.pad_token_id) if one is not None}
+    added = library.get_added_tokens_decoder()
+    special |= {number for number, token in added.items() if token.special}
+    ordinary = tuple(one for one in range(tokenizer.vocab_size) if one not in special)
+    transform = MaskedTokens(
+        found[0],
+        ordinary,
+        options.mask_rate,
+        options.mask_share,
+        options.random_share,
+    )
+    made = encoded(dataset, encoder, "language-modeling", transform=transform)
+    return made, {"vocab_size": tokenizer.vocab_size, "causal": False}
+
+
+def followed(
+    dataset: Dataset, options: Any, encoder: HParams
+) -> tuple[Dataset, dict[str, Any]]:
+    """The next token at each step."""
+    tokenizer = check_tokens(dataset, "next_token", encoder)
+    made = encoded(
+        dataset,
+        encoder,
+        "language-modeling",
+        transform=NextTokens(tokenizer.pad_token_id),
+    )
+    return made, {"vocab_size": tokenizer.vocab_size, "causal": True}
 
 
 _RECIPE = Recipe(learning_rate=1e-3, weight_decay=1e-4, epochs=100, batch_size=128)
+_TEXTS = dataclasses.replace(_RECIPE, weight_decay=0.01, clip=1.0, epochs=30)
 _VIEWS = ("crop:0.5", "rotation:20", "zoom:0.2", "shift")
 
 OBJECTIVES = {
@@ -111,6 +202,12 @@ OBJECTIVES = {
         _RECIPE,
         reconstructed,
         "10.1145/1390156.1390294",
+    ),
+    "masked_tokens": Objective(
+        "token_prediction", MaskingOptions(), _TEXTS, hidden, "1810.04805"
+    ),
+    "next_token": Objective(
+        "token_prediction", TokenPredictionHParams(), _TEXTS, followed, "1511.01432"
     ),
 }
 

@@ -25,7 +25,7 @@ from kzoo.training.fit import (
     seeded,
     task_loss,
 )
-from kzoo.training.plan import Plan, plan
+from kzoo.training.plan import Plan, plan, starting_point
 from kzoo.training.resume import every
 from kzoo.training.run import logged, prepared, recorded, standing
 from kzoo.training.schedules import optimizer
@@ -86,10 +86,11 @@ def pretrain(
     found = find_objective(objective)
     chosen = hparams.replace(found.options, objective, options or {})
     where = distributions.resolve(distribution)
+    _, _, encoder = starting_point(model)
     fixed: dict[str, Any] = {}
 
     def adapted(loaded: Dataset) -> Dataset:
-        made, theirs = found.adapted(loaded, chosen)
+        made, theirs = found.adapted(loaded, chosen, encoder)
         fixed.update(theirs)
         return made
 

@@ -165,7 +165,8 @@ def plan(
         same = isinstance(source, str) and source == named.dataset
         theirs = named.options if same else {}
         options = {"seed": chosen.seed, **theirs, **options}
-    loaded = load_dataset(source, **options).augmented(
+    loaded = load_dataset(source, **options)
+    loaded = _same_tokens(start, source, options, loaded).augmented(
         *chosen.augmentation, mixup=chosen.mixup, cutmix=chosen.cutmix
     )
     if chosen.labels_per_class:
@@ -198,6 +199,25 @@ def plan(
         recipe_name=recipe_name,
         notes=tuple(notes),
     )
+
+
+def _same_tokens(
+    start: keras.Model | Path | None,
+    source: Any,
+    options: Mapping[str, Any],
+    loaded: Dataset,
+) -> Dataset:
+    """Texts under the tokeniser of the model to start from, unless another is asked."""
+    if not isinstance(start, Path) or not isinstance(source, str):
+        return loaded
+    if "tokenizer" not in loaded.options or "tokenizer" in options:
+        return loaded
+    known = weights.model_folder(start) / weights.TOKENIZER
+    ours = loaded.preprocessing.tokenizer
+    if not known.exists() or ours is None or known.read_text("utf-8") == ours.json:
+        return loaded
+    log.info("tokenizer: that of %s", start)
+    return load_dataset(source, **{**options, "tokenizer": str(known)})
 
 
 def _with_room(recipe: Recipe, dataset: Dataset) -> Recipe:
