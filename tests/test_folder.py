@@ -2,6 +2,7 @@
 
 import re
 import shutil
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -217,6 +218,23 @@ def test_damaged_image_is_named_or_left_out(
     assert sorted(np.concatenate(rows)[:, 0, 0, 0]) == [
         i for i in range(60) if i not in (0, 1)
     ]
+
+
+def test_damaged_image_ends_a_run_by_its_name(
+    photographs: Path, tmp_path: Path
+) -> None:
+    """Whatever the backend makes of an exception in its input."""
+    root = tmp_path / "photographs"
+    shutil.copytree(photographs, root)
+    data = kzoo.load_dataset(f"folder:{root}")
+    # Neither of the first two batches, which Keras looks at before it trains.
+    late = data.train_batches(4, 0)[6]["index"][0]
+    path = data.splits["train"].examples.files[late]
+    path.write_bytes(path.read_bytes()[:-25])
+    with pytest.raises(ValueError, match=rf"^{re.escape(str(path))} is no image that"):
+        kzoo.train("mlp", f"folder:{root}", out=tmp_path / "run", batch_size=4)
+    names = [thread.name for thread in threading.enumerate()]
+    assert not [name for name in names if name.startswith("kzoo-batches")]
 
 
 def nothing(root: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import random
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -200,6 +200,7 @@ class TrainingSequence(keras.utils.PyDataset):
 
     def __init__(self, dataset: Dataset, recipe: Recipe, start_step: int = 0) -> None:
         super().__init__()
+        self.failure: Exception | None = None
         self.batches = Prefetched(
             dataset.train_batches(
                 recipe.batch_size,
@@ -218,8 +219,32 @@ class TrainingSequence(keras.utils.PyDataset):
         return None  # endless
 
     def __getitem__(self, index: int) -> tuple[Any, ...]:
-        batch = self.batches[index]
+        try:
+            batch = self.batches[index]
+        except Exception as error:
+            self.failure = error
+            raise
         return batch["inputs"], batch["labels"], batch["weights"]
+
+
+@contextmanager
+def training_batches(
+    dataset: Dataset, recipe: Recipe, start_step: int = 0
+) -> Iterator[TrainingSequence]:
+    """The training batches, as long as they are needed.
+
+    A batch that could not be made raises its own exception, which TensorFlow would put
+    into one of its kind, traceback and all.
+    """
+    batches = TrainingSequence(dataset, recipe, start_step)
+    try:
+        yield batches
+    except Exception as error:
+        if batches.failure and type(error).__module__.startswith("tensorflow."):
+            raise batches.failure from None
+        raise
+    finally:
+        batches.close()
 
 
 class VaryingLengths(PyDatasetAdapter):
@@ -295,7 +320,7 @@ def fit_into(
     if record is not None:
         record.rewind(state.facts["history"] if state else "")
     if state is not None:
-        with closing(TrainingSequence(dataset, recipe)) as batches:
+        with training_batches(dataset, recipe) as batches:
             prepare_variables(trained, batches[0])
         snapshots.restore(state, trained, remembered)
     step = state.step if state else 0
@@ -324,7 +349,7 @@ def fit_into(
                 batch_size=recipe.batch_size,
                 first_step=leg.first_step,
             )
-            with closing(TrainingSequence(dataset, recipe, leg.first_step)) as batches:
+            with training_batches(dataset, recipe, leg.first_step) as batches:
                 trained.fit(
                     where.fed(
                         VaryingLengths(batches) if dataset.varying_lengths else batches

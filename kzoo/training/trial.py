@@ -5,7 +5,7 @@ import numpy as np
 
 from kzoo import distribution as distributions
 from kzoo.distribution import Distribution
-from kzoo.training.fit import TrainingSequence, compiled, seeded
+from kzoo.training.fit import compiled, seeded, training_batches
 from kzoo.training.plan import plan
 
 
@@ -31,8 +31,9 @@ def two_steps(kind: str) -> Distribution:
     with seeded(0), where.scope(planned.layout):
         model = compiled(planned)
         where.adapt(model, planned.recipe.batch_norm)
-        batches = where.fed(TrainingSequence(planned.dataset, planned.recipe))
-        history = model.fit(batches, steps_per_epoch=2, shuffle=False, verbose=0)
+        with training_batches(planned.dataset, planned.recipe) as batches:
+            fed = where.fed(batches)
+            history = model.fit(fed, steps_per_epoch=2, shuffle=False, verbose=0)
     loss = history.history["loss"][0]
     if not np.isfinite(loss):
         raise ArithmeticError(f"the loss is {loss}")
