@@ -146,7 +146,7 @@ def kept_if_small(
 def parallel_map(
     function: Callable[[Item], Result], items: Sequence[Item]
 ) -> list[Result]:
-    """The function's results, in order, by as many threads as there are cores.
+    """The function's results, in order, by a few threads.
 
     The first exception is raised, and what had not begun is left.
 
@@ -154,7 +154,7 @@ def parallel_map(
         >>> parallel_map(abs, [-1, 2, -3])
         [1, 2, 3]
     """
-    share = max(1, len(items) // (4 * num_cores()))
+    share = max(1, len(items) // (8 * num_cores()))
     parts = [items[i : i + share] for i in range(0, len(items), share)]
     if len(parts) < 2:
         return [function(item) for item in items]
@@ -166,7 +166,8 @@ def parallel_map(
 @functools.cache
 def _readers(process: int) -> ThreadPoolExecutor:
     """This process's threads for reading: a fork's child has none of its parent's."""
-    return ThreadPoolExecutor(num_cores(), "kzoo-reading")
+    # Two a core: a disk has to be waited for.
+    return ThreadPoolExecutor(2 * num_cores(), "kzoo-reading")
 
 
 def num_cores() -> int:

@@ -49,7 +49,8 @@ def read_image(
                 image = ImageOps.exif_transpose(image)
             if image.mode.startswith("I;16"):
                 image = image.point(lambda value: value / 256)
-            image = image.convert(mode)
+            image = image if image.mode == mode else image.convert(mode)
+            image.load()  # before the file is closed
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ValueError(f"{file} is no image that can be read: {error}") from None
     if size is not None:
