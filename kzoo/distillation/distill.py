@@ -1,5 +1,6 @@
 """``distill``: a student's run folder, from a teacher."""
 
+import dataclasses
 import logging
 import os
 from collections.abc import Mapping, Sequence
@@ -13,10 +14,12 @@ from kzoo import distribution as distributions
 from kzoo import hparams
 from kzoo.distillation import teachers as sources
 from kzoo.distillation.report import REPORT, compare
+from kzoo.distillation.sequences import check_writes, kept_in
 from kzoo.hparams import declarations, hp
 from kzoo.models.distiller_options import METHODS, DistillerHParams
 from kzoo.registry import build_model
 from kzoo.training import Recipe, Run, open_run
+from kzoo.training.fit import compiled as compiled_alone
 from kzoo.training.fit import (
     config_of,
     dtype_policy,
@@ -43,6 +46,9 @@ class DistillOptions(DistillerHParams):
         min=1,
         max=20,
     )
+    num_beams: int = hp(
+        5, "of sequence: texts side by side in the teacher's search", min=1, max=64
+    )
     unlabelled: bool = hp(False, "learn from the teacher alone, without labels")
     report: bool = hp(True, "measure teacher and student, and draw them side by side")
 
@@ -50,6 +56,11 @@ class DistillOptions(DistillerHParams):
         super().__post_init__()
         if self.unlabelled and self.label_weight:
             raise ValueError("unlabelled=true has no use for a label_weight")
+
+    @property
+    def by_texts(self) -> bool:
+        """Whether the teacher's texts are the data."""
+        return "sequence" in self.methods
 
     def of_distiller(self, **changes: Any) -> dict[str, Any]:
         """The distiller's part, in plain JSON types."""
@@ -135,6 +146,8 @@ def distill(
         found = [
             sources.find(one, train_teacher) for one in given if one != sources.SELF
         ]
+        if chosen.by_texts:
+            sources.check_author(found, planned.dataset)
         facts = {
             "method": method,
             "options": chosen.to_json(),
@@ -149,7 +162,13 @@ def distill(
                 made = compiled(planned, found, chosen)
                 with prepared(folder, config, existing) as run, logged(folder):
                     tell(found, planned)
-                    fit_into(run, planned, made, kept=made.student, callbacks=callbacks)
+                    if chosen.by_texts:
+                        texts = kept_in(
+                            folder, found[0].model, planned.dataset, chosen.num_beams
+                        )
+                        planned = dataclasses.replace(planned, dataset=texts)
+                    kept = None if chosen.by_texts else made.student
+                    fit_into(run, planned, made, kept=kept, callbacks=callbacks)
     run = Run(folder)
     wanted = chosen.report and found and where.is_chief
     if wanted and not (folder / REPORT).exists():
@@ -162,8 +181,11 @@ def compiled(
 ) -> keras.Model:
     """The distiller with its optimizer, the task's loss and its running metrics.
 
-    The student's first weights are those that ``kzoo.train`` would draw.
+    The student's first weights are those that ``kzoo.train`` would draw. Where texts
+    teach, it is the student itself.
     """
+    if options.by_texts:
+        return compiled_alone(planned)
     recipe = planned.recipe
     with dtype_policy(recipe.precision):
         student = planned.build()
@@ -213,6 +235,8 @@ def same_data(
 
 def check_task(planned: Plan, options: DistillOptions) -> None:
     """Raises a ``ValueError`` if the method says nothing on the task's outputs."""
+    if options.by_texts:
+        check_writes(planned.dataset)
     on_logits = [name for name in options.methods if METHODS[name].taps == "logits"]
     if planned.task.loss != "cross_entropy" and on_logits:
         others = [name for name, method in METHODS.items() if method.taps != "logits"]

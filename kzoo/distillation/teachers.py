@@ -121,6 +121,21 @@ def trained_beside(
     return trained
 
 
+def check_author(found: Sequence[Found], dataset: Dataset) -> None:
+    """Raises a ``ValueError`` unless one teacher writes in the dataset's tokens."""
+    if len(found) != 1:
+        raise ValueError(
+            f"method 'sequence' has one teacher, which is not the student; got "
+            f"{len(found)}"
+        )
+    theirs = found[0].preprocessing
+    if theirs is not None and theirs.tokenizer != dataset.preprocessing.tokenizer:
+        raise ValueError(
+            f"the teacher {found[0].source} has another tokeniser than the student's "
+            f"{dataset.name}: train both on the same split"
+        )
+
+
 def adaptation(
     found: Sequence[Found], dataset: Dataset, student_classes: bool
 ) -> dict[str, Any]:

@@ -347,6 +347,11 @@ def check(
         )
     if not teachers:
         raise ValueError("there is no teacher")
+    if "sequence" in hparams.methods:
+        raise ValueError(
+            "method 'sequence' teaches by the data: kzoo.distill has the teacher write "
+            "them, and the student trains as it would alone"
+        )
     for teacher in teachers:
         check_inputs(teacher, student, hparams.teacher_input_shape)
         if len(on_taps) < len(hparams.methods):

@@ -18,7 +18,8 @@ class Method:
         label_weight: of the task's own loss beside it.
         temperature: where it has one.
         taps: which features it compares: the ``middle`` stage, each of the ``stages``,
-            the ``last`` one, the ``pooled`` vector, the last ``attention``; or logits.
+            the ``last`` one, the ``pooled`` vector, the last ``attention``; or logits;
+            or the ``texts`` that the teacher writes, which are data.
         projected: whether it needs features of the same shape.
     """
 
@@ -44,6 +45,7 @@ METHODS = {
     "vid": Method(1.0, taps="stages", projected=True),
     "hidden": Method(1.0, taps="last", projected=True),
     "relations": Method(1.0, taps="attention"),
+    "sequence": Method(1.0, taps="texts"),
 }
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -125,6 +127,10 @@ class DistillerHParams(HParams):
                 raise ValueError(f"unknown method {name!r}{nearest(name, METHODS)}")
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"method={self.method!r} names a method twice")
+        if "sequence" in self.methods and len(self.methods) > 1:
+            raise ValueError(
+                f"method={self.method!r}: sequence teaches by its data and goes alone"
+            )
         if self.weights and len(self.weights) != len(self.methods):
             raise ValueError(
                 f"{len(self.weights)} weights for the {len(self.methods)} methods of "

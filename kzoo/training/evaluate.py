@@ -179,22 +179,39 @@ def texts(
     """
     tokenizer = dataset.preprocessing.tokenizer
     assert tokenizer is not None
-    examples = dataset.split(split)
-    labels = [row[row >= 0].tolist() for row in examples.labels]
-    sources = examples.rows(np.arange(len(labels)))["tokens"]
-    pad, end = (dataset.spec.hparams[f"{name}_token_id"] for name in ("pad", "end"))
-    prompts = [row[row != pad].tolist() or [pad] for row in sources]
-    written: list[list[int]] = []
-    size = min(batch_size, len(prompts))
-    for first in range(0, len(prompts), size):
-        batch = prompts[first : first + size]
-        full = batch + prompts[: size - len(batch)]  # of the one shape
-        steps = examples.labels.shape[1]
-        found = generate(model, full, max_new_tokens=steps, end_token_id=end)
-        written += found[: len(batch)]
+    end = dataset.spec.hparams["end_token_id"]
+    labels = [row[row >= 0].tolist() for row in dataset.split(split).labels]
 
     def decoded(rows: list[list[int]]) -> tuple[str, ...]:
         bare = [row[:-1] if row and row[-1] == end else row for row in rows]
         return tuple(tokenizer.decode(bare))
 
-    return decoded(written), decoded(labels)
+    found = written(model, dataset, split, batch_size)
+    return decoded(found), decoded(labels)
+
+
+def written(
+    model: keras.Model, dataset: Dataset, split: str, batch_size: int, **options: Any
+) -> list[list[int]]:
+    """The ids that the model writes for each source of a split.
+
+    Args:
+        model: with an encoder.
+        dataset: of pairs; a text may be as long as the longest of the split's own.
+        split: its name.
+        batch_size: sources at a time.
+        **options: of ``kzoo.generate``.
+    """
+    examples = dataset.split(split)
+    sources = examples.rows(np.arange(len(examples)))["tokens"]
+    pad, end = (dataset.spec.hparams[f"{name}_token_id"] for name in ("pad", "end"))
+    prompts = [row[row != pad].tolist() or [pad] for row in sources]
+    steps = examples.labels.shape[1]
+    ids: list[list[int]] = []
+    size = min(batch_size, len(prompts))
+    for first in range(0, len(prompts), size):
+        batch = prompts[first : first + size]
+        full = batch + prompts[: size - len(batch)]  # of the one shape
+        found = generate(model, full, max_new_tokens=steps, end_token_id=end, **options)
+        ids += found[: len(batch)]
+    return ids
