@@ -12,6 +12,8 @@ from test_models import gradients
 import kzoo
 from kzoo.cli.main import main
 from kzoo.layers.positions import CountedPositions
+from kzoo.preprocessing import Preprocessing
+from kzoo.preprocessing.text import train_tokenizer
 from kzoo.weights.convert import from_source, to_source
 from kzoo.weights.names import SOURCES
 from kzoo.weights.pretrained import convert
@@ -249,7 +251,9 @@ def checkpoint(folder: Path, name: str, **values: Any) -> Path:
     from kzoo.weights.checkpoints import write_checkpoint
 
     model = kzoo.build_model(name, **SMALL | values)
-    return write_checkpoint(model, "transformers", folder, ("yes", "no"))
+    tokenizer = train_tokenizer("character", ["yes no"])
+    known = Preprocessing(classes=("yes", "no"), tokenizer=tokenizer)
+    return write_checkpoint(model, "transformers", folder, known)
 
 
 def test_sizes_and_classes_are_the_checkpoints(tmp_path: Path) -> None:
@@ -258,6 +262,9 @@ def test_sizes_and_classes_are_the_checkpoints(tmp_path: Path) -> None:
     assert found.changes == ()
     assert found.model.kzoo.hparams.items() >= SMALL.items()
     assert found.preprocessing.classes == ("yes", "no")
+    assert found.preprocessing.lengths == (8, 10)
+    tokens = found.preprocessing.inputs(np.array(["yes"], object))
+    assert tokens.shape == (1, 8) and (tokens[0, :3] > 1).all()
     with pytest.raises(ValueError, match="model_type='bert'; kzoo has 'roberta' alone"):
         convert("roberta_base", str(folder))
 

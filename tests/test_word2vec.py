@@ -16,6 +16,7 @@ from kzoo.datasets.skip_gram import keep_probability, skip_gram
 from kzoo.losses.task import TaskLoss, cross_entropy
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import train_tokenizer
+from kzoo.training.plan import plan
 from kzoo.weights.vectors import load_vectors
 
 
@@ -167,3 +168,13 @@ def test_planted_twins_are_nearest_neighbours(tmp_path: Path) -> None:
 def test_running_text_is_asked_for() -> None:
     with pytest.raises(ValueError, match="digits is no running text but image-class"):
         skip_gram(kzoo.load_dataset("digits"))
+
+
+def test_a_running_text_by_its_name_gives_pairs_for_word2vec() -> None:
+    name = "skip_gram:reference_manual"
+    planned = plan("word2vec", name, data={"max_vocab_size": 500, "reach": 3})
+    assert planned.hparams.to_json()["vocab_size"] == 500
+    batch = planned.dataset.train_batches(32, seed=0)[0]
+    assert batch["inputs"]["first"].shape == batch["inputs"]["second"].shape == (32, 1)
+    with pytest.raises(ValueError, match="lstm does not serve skip_gram:reference_man"):
+        plan("lstm", name)

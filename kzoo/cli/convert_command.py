@@ -76,10 +76,10 @@ def _run_back(parsed: argparse.Namespace) -> int:
     from kzoo.weights.checkpoints import write_checkpoint
 
     model = load(parsed.weights)
-    classes: tuple[str, ...] = ()
+    preprocessing = None
     if (model_folder(parsed.weights) / PREPROCESSING).exists():
-        classes = load_preprocessing(parsed.weights).classes
-    write_checkpoint(model, parsed.to, parsed.out, classes)
+        preprocessing = load_preprocessing(parsed.weights)
+    write_checkpoint(model, parsed.to, parsed.out, preprocessing)
     _report(parsed, {"model": model.name, "changes": []})
     return 0
 

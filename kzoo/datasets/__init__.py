@@ -15,6 +15,7 @@ from kzoo.datasets import (
     embedded,
     folder,
     language,
+    skip_gram,
     table,
     text,
     tfds,
@@ -47,6 +48,7 @@ DATASETS: dict[str, tuple[type[HParams], Callable[..., Dataset]]] = {
 SOURCES: dict[str, tuple[type[HParams], Callable[..., Dataset]]] = {
     "csv": (table.TableOptions, table.from_csv),
     "folder": (folder.FolderOptions, folder.from_folder),
+    "skip_gram": (skip_gram.SkipGramOptions, skip_gram.from_running_text),
     "text": (language.LanguageOptions, language.text_files),
 }
 

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from kzoo.datasets import language
 from kzoo.datasets.dataset import (
     Batch,
     Dataset,
@@ -22,6 +23,7 @@ from kzoo.datasets.dataset import (
     fingerprint,
     philox,
 )
+from kzoo.hparams import declarations, hp
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,40 @@ class Contexts:
     def contents(self) -> Iterator[bytes]:
         """The text and what is made of it."""
         yield array_bytes(self.stream) + f" {self.window} {self.negatives}".encode()
+
+
+@dataclass(frozen=True, kw_only=True)
+class SkipGramOptions(language.LanguageOptions):
+    """Options of ``skip_gram:NAME``; those of the running text too."""
+
+    tokenizer: str = hp(
+        "word",
+        "what a token is: words are what stands between spaces",
+        choices=("character", "word", "bpe"),
+    )
+    reach: int = hp(5, "words on either side that are a word's context", min=1)
+    negatives: int = hp(5, "words that are drawn for each true one", min=1)
+    threshold: float = hp(
+        1e-3, "share of the text above which words are thinned out", min=0.0, max=1.0
+    )
+
+
+def from_running_text(source: str, options: SkipGramOptions) -> Dataset:
+    """Pairs of words of ``reference_manual``, or of text files."""
+    known = options.to_json()
+    shared = {key: known[key] for key in declarations(language.LanguageOptions)}
+    chosen = language.LanguageOptions(**shared)
+    if source == "reference_manual":
+        text = language.reference_manual(chosen)
+    else:
+        text = language.text_files(source, chosen)
+    pairs = skip_gram(
+        text,
+        window=options.reach,
+        negatives=options.negatives,
+        threshold=options.threshold,
+    )
+    return dataclasses.replace(pairs, name=f"skip_gram:{source}", options=known)
 
 
 def skip_gram(

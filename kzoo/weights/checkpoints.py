@@ -1,5 +1,6 @@
 """Checkpoints of other zoos: files, folders with a config.json, names on the hub."""
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping
@@ -12,12 +13,22 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from kzoo.hparams import identity
-from kzoo.weights import read_json, write_json
+from kzoo.preprocessing import Preprocessing
+from kzoo.preprocessing.text import Tokenizer
+from kzoo.preprocessing.vocabularies import (
+    BYTE_PAIRS,
+    JSON,
+    SENTENCE_PIECES,
+    WORD_PIECES,
+    read_tokenizer,
+)
+from kzoo.weights import read_json, write_json, write_text
 from kzoo.weights.convert import to_source
 from kzoo.weights.files import READERS, read_state_dict, write_state_dict
 from kzoo.weights.places import find_table
 
 CONFIG = "config.json"
+TOKENIZERS = (JSON, "tokenizer_config.json", WORD_PIECES, *BYTE_PAIRS, SENTENCE_PIECES)
 WEIGHTS = "model.safetensors"
 # What a folder of transformers may hold its weights in; the first that is there.
 IN_FOLDERS = (
@@ -43,6 +54,13 @@ class Checkpoint:
 
     files: tuple[Path, ...]
     config: Mapping[str, Any]
+
+    def tokenizer(self) -> Tokenizer | None:
+        """The tokeniser that lies beside the weights, if there is one."""
+        try:
+            return Tokenizer(read_tokenizer(self.files[0].parent).to_str())
+        except FileNotFoundError:
+            return None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The state dict.
@@ -115,6 +133,9 @@ def _fetched(repository: str) -> Checkpoint:
             "model.safetensors config.json --local-dir weights; then give "
             "weights/model.safetensors"
         ) from None
+    for name in TOKENIZERS:  # which lie beside the weights then
+        with contextlib.suppress(OSError, HfHubHTTPError, LocalEntryNotFoundError):
+            hf_hub_download(repository, name)
     return Checkpoint((Path(file),), json.loads(Path(config).read_text("utf-8")))
 
 
@@ -122,7 +143,7 @@ def write_checkpoint(
     model: keras.Model,
     source: str,
     path: str | os.PathLike[str],
-    classes: tuple[str, ...] = (),
+    preprocessing: Preprocessing | None = None,
 ) -> Path:
     """Writes a file of weights, or a folder with a config.json that says the sizes.
 
@@ -131,7 +152,7 @@ def write_checkpoint(
         source: whose names they get, such as transformers.
         path: a file in .safetensors or .pth; or a folder, which must be empty or not
             there yet, where the source has such.
-        classes: names of the classes.
+        preprocessing: whose classes' names and tokeniser go with it into a folder.
 
     Raises:
         ValueError: a path of another kind; a folder that holds something; a model that
@@ -147,6 +168,7 @@ def write_checkpoint(
     entries = table.configuration.entries(known.hparams)
     num_classes = known.hparams.get("num_classes", 0)
     if num_classes:
+        classes = preprocessing.classes if preprocessing is not None else ()
         names = classes or [f"LABEL_{i}" for i in range(num_classes)]
         entries["id2label"] = {str(i): name for i, name in enumerate(names)}
         entries["label2id"] = {name: i for i, name in enumerate(names)}
@@ -154,4 +176,6 @@ def write_checkpoint(
     target.mkdir(parents=True, exist_ok=True)
     save_file(arrays, target / WEIGHTS, metadata={"format": "pt"})  # who wrote it
     write_json(target / CONFIG, entries)
+    if preprocessing is not None and preprocessing.tokenizer is not None:
+        write_text(target / JSON, preprocessing.tokenizer.json)
     return target

@@ -12,6 +12,7 @@ import numpy as np
 
 from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing, imagenet
+from kzoo.preprocessing.text import static_lengths
 from kzoo.registry import find_family
 from kzoo.weights import save
 from kzoo.weights.checkpoints import find_checkpoint
@@ -83,6 +84,12 @@ def convert(
     classes = classes_of(checkpoint.config)
     if len(classes) == identity(found.model).hparams.get("num_classes"):
         preprocessing = dataclasses.replace(preprocessing, classes=classes)
+    length = identity(found.model).hparams.get("sequence_length")
+    tokenizer = checkpoint.tokenizer() if configuration is not None else None
+    if tokenizer is not None and length is not None:
+        preprocessing = dataclasses.replace(
+            preprocessing, tokenizer=tokenizer, lengths=static_lengths(length)
+        )
     return dataclasses.replace(found, preprocessing=preprocessing)
 
 
