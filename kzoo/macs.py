@@ -16,7 +16,7 @@ from keras.src.backend.common import global_state
 from kzoo.hparams import identity
 from kzoo.layers.attention import Attention
 from kzoo.layers.patches import GridPositions
-from kzoo.layers.positions import CountedPositions, LearnedPositions
+from kzoo.layers.positions import CountedPositions, LearnedPositions, RelativePositions
 from kzoo.layers.recurrent import AttentionLSTM
 from kzoo.layers.sequence import AttentionPooling
 from kzoo.layers.windows import WindowAttention
@@ -180,6 +180,7 @@ _RULES: dict[type, Callable[[Any, Any, Any], int]] = {
     keras.layers.ReversibleEmbedding: _of_tied_embedding,
     LearnedPositions: _of_nothing,
     CountedPositions: _of_nothing,
+    RelativePositions: _of_nothing,
     GridPositions: _of_nothing,
     Attention: _of_attention,
     AttentionLSTM: _of_attention_lstm,

@@ -9,19 +9,20 @@ import kzoo
 from kzoo.weights.convert import from_source, to_source
 
 
-def randomized(peer: Any, seed: int = 0) -> Any:
+def randomized(peer: Any, spread: float = 3.0) -> Any:
     """The peer with weights unlike a fresh model's, that say different things.
 
     Kernels are large, so that what came before matters; biases and scales are drawn.
+    With too large a ``spread``, rounding alone parts two libraries.
     """
     import torch
 
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in peer.named_parameters():
             drawn = torch.randn(parameter.shape, generator=generator)
             if parameter.ndim > 1:
-                parameter.copy_(3 * drawn * parameter.shape[-1] ** -0.5)
+                parameter.copy_(spread * drawn * parameter.shape[-1] ** -0.5)
             else:
                 parameter.copy_(0.3 * drawn + name.endswith("weight"))
     return peer.eval()

@@ -134,3 +134,82 @@ class SinusoidalPositions(keras.layers.Layer):
         table = ops.stack([ops.sin(angles), ops.cos(angles)], axis=-1)
         table = ops.reshape(table, (*ops.shape(positions), 2 * len(rates)))[..., :dim]
         return x + ops.cast(table, x.dtype)
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class RelativePositions(keras.layers.Layer):
+    """A learned bias of attention scores by the distance (Raffel et al. 2020, 2.1).
+
+    (batch, time, dim) -> (1, num_heads, time, time), of which only the time counts.
+    Near distances have a bucket each, farther ones share buckets that grow as their
+    logarithm.
+
+    Args:
+        num_heads: each has a bias of its own.
+        num_buckets: rows of the table.
+        max_distance: from which on all distances are in the last bucket.
+        bidirectional: what comes later has half of the buckets; else it has the first.
+        embeddings_initializer: of the table.
+    """
+
+    def __init__(
+        self,
+        num_heads: int,
+        num_buckets: int,
+        max_distance: int,
+        bidirectional: bool,
+        embeddings_initializer: Any = "uniform",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.num_heads = num_heads
+        self.num_buckets = num_buckets
+        self.max_distance = max_distance
+        self.bidirectional = bidirectional
+        self.initializer = keras.initializers.get(embeddings_initializer)
+
+    def build(self, input_shape: Any) -> None:
+        shape = (self.num_buckets, self.num_heads)
+        self.table = self.add_weight(
+            shape=shape, initializer=self.initializer, name="table"
+        )
+
+    def call(self, x: Any) -> Any:
+        time = ops.shape(x)[1]
+        return self.bias(ops.arange(time, dtype="int32")[None], time)
+
+    def bias(self, positions: Any, length: Any) -> Any:
+        """The bias of queries at (batch, steps) to keys at 0, 1, ... ``length - 1``.
+
+        Returns:
+            (batch, num_heads, steps, length).
+        """
+        keys = ops.arange(length, dtype="int32")
+        distance = keys - positions[..., None]  # (batch, steps, length)
+        table = ops.cast(self.table, self.compute_dtype)
+        bias = ops.take(table, self.buckets(distance), axis=0)
+        return ops.transpose(bias, (0, 3, 1, 2))
+
+    def buckets(self, distance: Any) -> Any:
+        """The row of the table for each distance, of the same shape."""
+        buckets = self.num_buckets // 2 if self.bidirectional else self.num_buckets
+        exact = buckets // 2
+        far = np.maximum(np.arange(self.max_distance + 1, dtype="float32"), 1)
+        growth = np.log(far / exact) / math.log(self.max_distance / exact)
+        shared = exact + (growth * (buckets - exact)).astype("int32")
+        near = np.arange(self.max_distance + 1)
+        rows = np.where(near < exact, near, np.minimum(shared, buckets - 1))
+        away = ops.abs(distance) if self.bidirectional else ops.maximum(-distance, 0)
+        row = ops.take(rows.astype("int32"), ops.minimum(away, self.max_distance))
+        if not self.bidirectional:
+            return row
+        return row + ops.cast(distance > 0, "int32") * buckets
+
+    def compute_output_shape(self, input_shape: Any) -> Any:
+        return (1, self.num_heads, input_shape[1], input_shape[1])
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("num_heads", "num_buckets", "max_distance", "bidirectional")
+        config = {name: getattr(self, name) for name in names}
+        made = keras.initializers.serialize(self.initializer)
+        return {**super().get_config(), **config, "embeddings_initializer": made}

@@ -34,6 +34,7 @@ from kzoo.weights.names import (
     shufflenet_v2,
     squeezenet,
     swin,
+    t5,
     vgg,
     vit,
 )
@@ -59,6 +60,7 @@ SOURCES: Mapping[str, Mapping[str, Table]] = {
     "shufflenet_v2": shufflenet_v2.SOURCES,
     "squeezenet": squeezenet.SOURCES,
     "swin": swin.SOURCES,
+    "t5": t5.SOURCES,
     "vgg": vgg.SOURCES,
     "vit": vit.VIT_SOURCES,
 }

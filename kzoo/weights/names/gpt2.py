@@ -1,7 +1,7 @@
 """GPT-2 in transformers."""
 
 from kzoo.preprocessing import Preprocessing
-from kzoo.weights.names.table import Rule, Table
+from kzoo.weights.names.table import Configuration, Rule, Table
 
 BLOCK = "transformer.h.{i}."
 # Its Conv1D keeps kernels (in, out), as kzoo does.
@@ -26,6 +26,43 @@ TRANSFORMERS = Table(
     # Files of the model without its head.
     renamed=((r"^(wte|wpe|h|ln_f)\.", r"transformer.\1."),),
     preprocessing=Preprocessing(),
+    base="transformer",
+    configuration=Configuration(
+        names={
+            "vocab_size": "vocab_size",
+            "n_positions": "sequence_length",
+            "n_embd": "hidden_dim",
+            "n_layer": "num_layers",
+            "n_head": "num_heads",
+            "n_inner": "mlp_dim",
+            "resid_pdrop": "dropout_rate",
+            "embd_pdrop": "dropout_rate",
+            "attn_pdrop": "attention_dropout_rate",
+            "eos_token_id": "end_token_id",
+        },
+        defaults={
+            "vocab_size": 50257,
+            "n_positions": 1024,
+            "n_embd": 768,
+            "n_layer": 12,
+            "n_head": 12,
+            "resid_pdrop": 0.1,
+            "embd_pdrop": 0.1,
+            "attn_pdrop": 0.1,
+            "eos_token_id": 50256,
+        },
+        fixed={
+            "model_type": "gpt2",
+            "activation_function": "gelu_new",
+            "layer_norm_epsilon": 1e-5,
+            "scale_attn_weights": True,
+            "scale_attn_by_inverse_layer_idx": False,
+        },
+        read=lambda entries: {
+            "mlp_dim": entries.get("n_inner") or 4 * entries["n_embd"]
+        },
+        write=lambda hparams: {"architectures": ["GPT2LMHeadModel"]},
+    ),
 )
 
 SOURCES = {"transformers": TRANSFORMERS}
