@@ -49,9 +49,8 @@ def test_mirrored_is_one_device() -> None:
         "cnn-sgd",
         "lstm-adamw",
         "transformer-sgd",
-        "cnn_1d-sgd",
         "mlp-61-at-56",
-        "cnn-117-at-16",
+        "mlp-117-at-16",
         "accumulation",
         "unscaled",
         "local",
@@ -77,14 +76,12 @@ def test_data_parallel_is_one_device() -> None:
         "cnn-sgd",
         "lstm-sgd",
         "transformer-adamw",
-        "cnn-61-at-56",
         "mlp-117-at-16",
         "dropout",
         "local",
         "sharded",
         "trainer-train",
         "trainer-distill",
-        "trainer-tune",
     )
     sharded = found["sharded"]
     whole, held = sharded["held"]["kernels"]
@@ -110,4 +107,16 @@ GRID = [
 @pytest.mark.parametrize("number", [2, 4, 8])
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_the_grid(backend: str, number: int) -> None:
-    check(replicas(backend, number, *GRID, "clip", "accumulation"))
+    check(replicas(backend, number, *GRID, "cnn_1d-sgd", "clip", "accumulation"))
+
+
+@pytest.mark.exhaustive
+def test_every_trainer_on_a_model_in_parts() -> None:
+    trainers = ("train", "distill", "tune", "pretrain")
+    found = [f"trainer-{name}-sharded" for name in trainers]
+    check(replicas("jax", 8, *found, "trainer-tune", "trainer-pretrain"))
+
+
+@pytest.mark.exhaustive
+def test_pretraining_on_replicas() -> None:
+    check(replicas("tensorflow", 2, "trainer-pretrain"))
