@@ -388,6 +388,12 @@ def test_set_of_another_kind_is_told(prepared: str) -> None:
         kzoo.load_dataset("numbered", data_dir=prepared)
 
 
+def test_typo_of_a_set_of_theirs_gets_the_nearest() -> None:
+    pytest.importorskip("tensorflow")
+    with pytest.raises(ValueError, match=r"^unknown dataset 'minst'\. Did you mean"):
+        kzoo.load_dataset("minst")
+
+
 @pytest.mark.parametrize("name", ["digit", "digts", "diabets"])
 def test_typo_of_an_embedded_set_asks_nobody(name: str) -> None:
     code = (

@@ -4,7 +4,7 @@ Every set is an array source first: whole batches are gathered by numpy, nothing
 TensorFlow, and nothing is downloaded for the embedded sets.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
@@ -108,11 +108,12 @@ def find_dataset(name: str) -> tuple[type[HParams], Any]:
     return tfds.TfdsOptions, partial(_from_tfds, name)
 
 
-def unknown_dataset(name: str) -> str:
-    """The error for a name that is no dataset's."""
+def unknown_dataset(name: str, others: Sequence[str] = ()) -> str:
+    """The error for a name that is no dataset's, beside the names of others."""
+    known = [*DATASETS, *others]
+    if get_close_matches(name, known):
+        return f"unknown dataset {name!r}{nearest(name, known)}"
     told = f"unknown dataset {name!r}{nearest(name, DATASETS)}"
-    if get_close_matches(name, DATASETS):
-        return told
     paths = ", ".join(f"{kind}:PATH" for kind in SOURCES)
     return f"{told}, {paths}, and those of TensorFlow Datasets"
 
@@ -120,8 +121,8 @@ def unknown_dataset(name: str) -> str:
 def _from_tfds(name: str, options: tfds.TfdsOptions) -> Dataset:
     try:
         return tfds.from_tfds(name, options)
-    except tfds.UnknownSetError:
-        raise ValueError(unknown_dataset(name)) from None
+    except tfds.UnknownSetError as error:
+        raise ValueError(unknown_dataset(name, error.known)) from None
 
 
 def parse_options(name: str, assignments: list[str]) -> dict[str, Any]:

@@ -35,7 +35,15 @@ class UnavailableError(ValueError):
 
 
 class UnknownSetError(ValueError):
-    """TensorFlow Datasets has no set of this name."""
+    """TensorFlow Datasets has no set of this name.
+
+    Attributes:
+        known: the names that it has, as far as they can be told.
+    """
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(f"TensorFlow Datasets has no {name!r}")
+        self.known = known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,7 +183,7 @@ def opened(tfds: Any, name: str, data_dir: str | None) -> Any:
     if found is None:
         found = _builder(tfds.builder, tfds, name, data_dir)
         if found is None:
-            raise UnknownSetError(f"TensorFlow Datasets has no {name!r}")
+            raise UnknownSetError(name, _names(tfds))
         _prepare(name, found)
     formats = {one.value for one in found.info.available_file_formats()}
     if "array_record" not in formats:
@@ -193,6 +201,13 @@ def _builder(make: Any, tfds: Any, name: str, data_dir: str | None) -> Any:
         return make(name, data_dir=data_dir)
     except tfds.core.registered.DatasetNotFoundError:
         return None
+
+
+def _names(tfds: Any) -> list[str]:
+    try:
+        return list(tfds.list_builders(with_community_datasets=False))
+    except ImportError:  # some sets' code asks for TensorFlow
+        return []
 
 
 def _root(builder: Any) -> Path:
