@@ -195,7 +195,9 @@ def test_a_fresh_head_and_other_colours() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("pooling", ["first", "mean"])
+@pytest.mark.parametrize(
+    "pooling", ["first", pytest.param("mean", marks=pytest.mark.exhaustive)]
+)
 def test_learns_digits(pooling: str) -> None:
     assert_learns_digits(
         "vit_tiny_16",
