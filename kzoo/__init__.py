@@ -27,6 +27,8 @@ _HOMES = {
     "macs": "kzoo.macs",
     "save": "kzoo.weights",
     "load": "kzoo.weights",
+    "merge_adapters": "kzoo.weights.adapters",
+    "load_adapter": "kzoo.weights.adapters",
     "load_pretrained": "kzoo.weights.pretrained",
     "load_vectors": "kzoo.weights.vectors",
     "load_dataset": "kzoo.datasets",

@@ -253,18 +253,21 @@ class Identity:
     """Which model this is: all that is needed to build it again.
 
     ``model.kzoo`` of every model that kzoo builds. Plain JSON types throughout;
-    ``parts`` holds the identities of the models inside, by their part's name.
+    ``parts`` holds the identities of the models inside, by their part's name;
+    ``adapters``, where low-rank adapters lie on it: their rank and their layers.
     """
 
     name: str
     hparams: Mapping[str, Any]
     parts: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    adapters: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
             "hparams": dict(self.hparams),
             "parts": {part: dict(value) for part, value in self.parts.items()},
+            **({"adapters": dict(self.adapters)} if self.adapters else {}),
         }
 
 

@@ -244,6 +244,8 @@ def replace_head(model: keras.Model, num_classes: int) -> keras.Model:
         (None, 3)
     """
     known = identity(model)
+    if known.adapters:
+        raise ValueError(f"{model.name} has adapters: kzoo.merge_adapters first")
     changed = build_model(known.name, **{**known.hparams, "num_classes": num_classes})
     old = {weight.path: weight for weight in model.weights}
     for weight in changed.weights:

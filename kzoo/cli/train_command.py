@@ -37,6 +37,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--freeze", metavar="TAPS", help="that keep their weights: stem..stage_2"
     )
+    parser.add_argument(
+        "--lora", metavar="RANK", help="of adapters that learn instead of the model"
+    )
     parser.add_argument("--precision", metavar="P", help="such as mixed_bfloat16")
     parser.add_argument("--out", metavar="DIR", help="default: runs/MODEL_DATASET")
     parser.add_argument("--distribution", metavar="X", default="none")
@@ -154,7 +157,7 @@ def _request(parsed: argparse.Namespace) -> dict[str, Any]:
     }
     short = (
         *("epochs", "batch_size", "seed", "precision"),
-        *("labels_per_class", "freeze"),
+        *("labels_per_class", "freeze", "lora"),
     )
     given = [(key, getattr(parsed, key)) for key in short]
     for key, text in [*given, *split_assignments(parsed.set)]:

@@ -25,6 +25,7 @@ from kzoo.training.finetune import freeze, load_what_fits
 from kzoo.training.recipe import Recipe
 from kzoo.training.recipes import NamedRecipe, get_recipe, recipe_for
 from kzoo.training.schedules import peak_rate
+from kzoo.weights.adapters import add_adapters, merge_adapters
 
 log = logging.getLogger(__name__)
 
@@ -101,10 +102,14 @@ class Plan:
         if self.recipe.freeze:
             frozen = freeze(model, self.recipe.freeze)
             log.info("frozen: %s", in_short(frozen))
+        if self.recipe.lora:
+            add_adapters(model, self.recipe.lora)
         return model
 
     def _load(self, model: keras.Model, start: keras.Model | Path) -> None:
         source = weights.load(start) if isinstance(start, Path) else start
+        if identity(source).adapters:
+            source = merge_adapters(source)
         theirs, ours = identity(source).hparams, identity(model).hparams
         changed = {key for key in ours if theirs.get(key) != ours[key]}
         before, after = (known.get("num_classes") for known in (theirs, ours))

@@ -94,6 +94,9 @@ class Recipe(HParams):
     freeze: str = hp(
         "", "taps whose layers stay as they are: stem..stage_2, or one; empty = none"
     )
+    lora: int = hp(
+        0, "rank of adapters, which learn instead of the model; 0 = none", min=0
+    )
     ema: float = hp(
         0.0, "decay of the weights' average that is kept; 0 = off", min=0.0, max=0.99999
     )
@@ -117,6 +120,11 @@ class Recipe(HParams):
         super().__post_init__()
         for name in self.augmentation:
             find_augmentation(name)
+        if self.lora and self.freeze:
+            raise ValueError(
+                f"lora={self.lora} freezes all layers already; freeze={self.freeze!r} "
+                "goes without it"
+            )
         if self.schedule == "step" and not self.decay_epochs:
             raise ValueError("schedule='step' needs decay_epochs, such as 30,60")
         if self.schedule == "noam" and not self.warmup_steps:

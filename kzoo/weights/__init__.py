@@ -1,6 +1,7 @@
 """Model folders: safe files that hold a model and nothing that runs.
 
     config.json  model.safetensors  preprocessing.json  [tokenizer.json]
+    [adapter.safetensors]
 
 ``model.safetensors`` holds the weights by their path, and is the same bytes for the
 same weights.
@@ -23,12 +24,14 @@ from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import Tokenizer
 from kzoo.registry import build_model
+from kzoo.weights.adapters import add_adapters, save_adapter
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PREPROCESSING = "preprocessing.json"
 TOKENIZER = "tokenizer.json"
-FILES = {CONFIG, WEIGHTS, PREPROCESSING, TOKENIZER}
+ADAPTER = "adapter.safetensors"
+FILES = {CONFIG, WEIGHTS, PREPROCESSING, TOKENIZER, ADAPTER}
 
 
 def save(
@@ -75,6 +78,8 @@ def save(
     aside.mkdir(parents=True)
     try:
         save_file(weights_by_path(model), aside / WEIGHTS)
+        if identity(model).adapters:
+            save_adapter(model, aside / ADAPTER)
         write_json(aside / CONFIG, config)
         if preprocessing is not None:
             write_json(aside / PREPROCESSING, preprocessing.to_json())
@@ -108,6 +113,9 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     name, hparams = load_identity(folder)
     stored = read_weights(folder / WEIGHTS)
     model = build_model(name, **hparams)
+    adapters = read_json(folder / CONFIG)["model"].get("adapters")
+    if adapters:
+        add_adapters(model, **adapters)
     assign(model, stored, str(folder / WEIGHTS))
     return model
 

@@ -110,6 +110,8 @@ def to_source(model: keras.Model, source: str) -> dict[str, np.ndarray]:
     Raises:
         ValueError: a model that kzoo did not build, or a source that does not know it.
     """
+    if identity(model).adapters:
+        raise ValueError(f"{model.name} has adapters: kzoo.merge_adapters first")
     table = find_table(identity(model).name, source)
     weights = weights_by_path(model)
     arrays: dict[str, np.ndarray] = {}
