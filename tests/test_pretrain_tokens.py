@@ -112,6 +112,16 @@ def test_next_tokens(data: Dataset) -> None:
         assert not weights[row, length - 1 :].any()
 
 
+def test_what_has_no_part_in_it_is_not_trained() -> None:
+    sizes = {"vocab_size": 9, "sequence_length": 8, **BERT}
+    encoder = kzoo.build_model("bert_tiny", num_classes=0, **sizes)
+    model = kzoo.build_model("token_prediction", encoder=encoder, vocab_size=9)
+    names = {weight.path.split("/")[0] for weight in model.trainable_weights}
+    assert {"embedding", "block_0_query", "tokens"} <= names
+    assert "pooled" in {weight.path.split("/")[0] for weight in encoder.weights}
+    assert "pooled" not in names
+
+
 @pytest.mark.contract
 def test_no_step_sees_a_later_one() -> None:
     encoder = kzoo.build_model(

@@ -35,7 +35,7 @@ class TokenPrediction(keras.Model):
         super().__init__(name="token_prediction")
         self.hparams = hparams
         # Only what leads to the steps is trained; pooling has no part in it.
-        self._kept = (encoder,)  # a tuple, so that Keras does not track the rest
+        self._kept = _Untracked(encoder)  # a plain object, which Keras looks not into
         self.steps = keras.Model(encoder.input, steps_of(encoder), name="steps")
         check(encoder, self.steps, hparams.causal)
         width = self.steps.output_shape[-1]
@@ -53,13 +53,20 @@ class TokenPrediction(keras.Model):
     @property
     def encoder(self) -> keras.Model:
         """The model that learns."""
-        return self._kept[0]
+        return self._kept.encoder
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         x = self.steps(inputs, training=training)
         for layer in self.head:
             x = layer(x)
         return x
+
+
+@dataclass(frozen=True)
+class _Untracked:
+    """The encoder with its pooling and head."""
+
+    encoder: keras.Model
 
 
 def steps_of(model: keras.Model) -> Any:
