@@ -176,7 +176,7 @@ def test_texts_are_read_by_the_tokeniser_that_was_learned_with(
         (
             "cnn_1d",
             "masked_tokens",
-            {"filters": (4,)},
+            {"filters": (4, 4)},
             "cnn_1d has no vector for each token",
         ),
     ],

@@ -66,6 +66,8 @@ def add_adapters(
         layer.enable_lora(rank)
         if layer.bias is not None:
             layer.bias.trainable = False
+    # What was traced before knows no adapters.
+    model.train_function = model.test_function = model.predict_function = None
     adapters = {"rank": rank, "layers": [layer.name for layer in chosen]}
     model.kzoo = dataclasses.replace(known, adapters=adapters)
     return model
