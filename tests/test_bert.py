@@ -14,6 +14,7 @@ from kzoo.cli.main import main
 from kzoo.layers.positions import CountedPositions
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import train_tokenizer
+from kzoo.training.plan import plan
 from kzoo.weights.convert import from_source, to_source
 from kzoo.weights.names import SOURCES
 from kzoo.weights.pretrained import convert
@@ -316,3 +317,17 @@ def test_what_kzoo_has_not_is_refused() -> None:
     assert configuration is not None
     with pytest.raises(ValueError, match="position_embedding_type='relative_key'; kz"):
         configuration.hparams({"position_embedding_type": "relative_key"})
+
+
+def test_fine_tuning_on_shorter_texts_keeps_the_first_positions(tmp_path: Path) -> None:
+    start = kzoo.build_model("bert_tiny", **SMALL)
+    texts = np.array(["ab", "ba"] * 30, object), np.tile([0, 1], 30)
+    tokenizer = train_tokenizer("character", ["ab"])
+    kzoo.save(start, tmp_path / "m", preprocessing=Preprocessing(tokenizer=tokenizer))
+    data = {"tokenizer": "character", "max_length": 8}
+    shorter = plan(tmp_path / "m", texts, data=data).build()
+    table = shorter.get_layer("positions").table
+    expected = keras.ops.convert_to_numpy(start.get_layer("positions").table.value)[:8]
+    np.testing.assert_array_equal(keras.ops.convert_to_numpy(table.value), expected)
+    with pytest.raises(ValueError, match="sequence_length is 10 at most"):
+        plan(tmp_path / "m", texts, data=data | {"max_length": 12}).build()

@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 
 from kzoo import hparams, index, weights
 from kzoo.datasets import Dataset, find_dataset, load_dataset
 from kzoo.datasets.few_labels import few_labels
 from kzoo.datasets.text import as_taken
 from kzoo.hparams import HParams, declarations, identity, in_short, nearest, plain
+from kzoo.layers.positions import Resampling
 from kzoo.registry import build_model, find_family
 from kzoo.tasks import Task, get_task
 from kzoo.training.finetune import freeze, load_what_fits
@@ -118,7 +120,7 @@ class Plan:
             log.info("a fresh head for %s classes instead of %s", after, before)
         load_what_fits(
             model,
-            weights.weights_by_path(source),
+            _with_positions(model, weights.weights_by_path(source)),
             str(start) if isinstance(start, Path) else IN_MEMORY,
             fresh_head=fresh_head,
             excused=(changed & set(self.dataset.spec.hparams)) - {"num_classes"},
@@ -134,6 +136,27 @@ class Plan:
         known = weights.load_preprocessing(folder).classes
         ours = self.dataset.spec.classes
         return bool(known) and bool(ours) and known != ours
+
+
+def _with_positions(
+    model: keras.Model, arrays: dict[str, np.ndarray]
+) -> dict[str, np.ndarray]:
+    """The weights with tables of positions brought to the model's size.
+
+    Raises:
+        ValueError: a table that is too short.
+    """
+    for layer in model.layers:
+        if not isinstance(layer, Resampling) or layer.table.path not in arrays:
+            continue
+        path, shape = layer.table.path, tuple(layer.table.shape)
+        table = arrays[path]
+        # Of another width or rank it is another network's, and told as such.
+        fits = len(shape) == 2 == table.ndim and table.shape[1] == shape[1]
+        if fits and len(table) != shape[0]:
+            arrays = {**arrays, path: layer.resampled(table)}
+            log.info("%s is brought from %s to %s", path, len(table), shape[0])
+    return arrays
 
 
 def plan(
