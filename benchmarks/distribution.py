@@ -14,6 +14,7 @@ counted too.
 
 import argparse
 import json
+import math
 import statistics
 import sys
 import tempfile
@@ -175,7 +176,7 @@ def measure(parsed: argparse.Namespace) -> None:
         seconds = time.perf_counter() - clock.started
         sent = loopback_bytes() - clock.sent
     processes = where.shard[1]
-    weights = 4 * sum(weight.size for weight in model.trainable_weights)
+    weights = 4 * sum(math.prod(weight.shape) for weight in model.trainable_weights)
     found = {
         "step_ms": 1000 * seconds / parsed.steps,
         "bytes": sent / parsed.steps,
