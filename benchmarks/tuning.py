@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -72,13 +71,33 @@ class TheirTuner(SweepTuner):
 
     def run_trial(self, trial, *args, **kwargs):
         number = int(trial.trial_id)
-        values = trial.hyperparameters.values
-        record = records.Record(number, "running", dict(values), 0, EPOCHS)
-        seed = self.trials.seeds(number)[0]
-        run, found = self.execute(record, 0, seed, [])
-        row = {"values": values, "history": [r["val_accuracy"] for r in run.history]}
-        weights.write_json(self.trials.folder / f"{number:04d}.trial.json", row)
-        self.oracle.update_trial(trial.trial_id, {"accuracy": found["accuracy"]})
+        values = dict(trial.hyperparameters.values)
+        if not self._known(number, values):
+            record = records.Record(number, "running", values, 0, EPOCHS)
+            run, _ = self.execute(record, 0, self.trials.seeds(number)[0], [])
+            history = [row["val_accuracy"] for row in run.history]
+            row = {"values": values, "history": history}
+            weights.write_json(self.trials.folder / f"{number:04d}.trial.json", row)
+        path = self.trials.folder / f"{number:04d}.trial.json"
+        score = max(json.loads(path.read_text())["history"])
+        self.oracle.update_trial(trial.trial_id, {"accuracy": score})
+
+    def _known(self, number, values):
+        """Whether the random search has this very trial: it is the same training.
+
+        From the same seed, KerasTuner's Bayesian search begins with the same 24 points.
+        """
+        name = f"{number:04d}"
+        seed = self.trials.request.seed
+        there = OUT / "keras_tuner_random" / f"seed_{seed}" / "trials"
+        path = there / f"{name}.trial.json"
+        if self.trials.folder.resolve() == there.resolve() or not path.exists():
+            return False
+        if json.loads(path.read_text())["values"] != values:
+            return False
+        shutil.copytree(there / name, self.trials.folder / name, dirs_exist_ok=True)
+        shutil.copy(path, self.trials.folder)
+        return True
 
 
 def theirs(name: str, seed: int) -> None:
@@ -194,6 +213,7 @@ def table(sides: list[str]) -> None:
     print("It found its best itself after", theirs)
 
 
+NAMES = ("straight", "killed")
 SMALL = {"units": (16,), "activation": "relu", "epochs": 2, "snapshot_every": "3"}
 
 
@@ -229,41 +249,47 @@ def memory(trials: int = 50) -> None:
 
 
 def kill(kills: int = 20, trials: int = 8) -> None:
-    """The table of a sweep that is killed at random moments, and of one that is not."""
+    """The table of a sweep that is killed at random moments, and of one that is not.
+
+    Each attempt is a process of its own, forked from one that has only imported.
+    """
     folder = OUT / f"kill_{keras.config.backend()}"
     shutil.rmtree(folder, ignore_errors=True)
     words = {"trials": trials, **SMALL, "epochs": 4}
-    straight = kzoo.tune("mlp", "digits", out=folder / "straight", **words)
-    program = (
-        "import sys, kzoo; kzoo.tune('mlp', 'digits', out=sys.argv[1], "
-        f"**{words!r}); print('over')"
-    )
+
+    def start(name: str) -> int:
+        process = os.fork()
+        if process:
+            return process
+        try:
+            kzoo.tune("mlp", "digits", out=folder / name, **words)
+        finally:
+            os._exit(int(sys.exc_info()[0] is not None))
+
+    started = time.monotonic()
+    assert os.waitpid(start("straight"), 0)[1] == 0
+    whole = time.monotonic() - started
     rng = np.random.default_rng(0)
     done = 0
-    while done < kills:
-        process = subprocess.Popen(
-            [sys.executable, "-c", program, str(folder / "killed")],
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        # Its work begins when it writes; then a moment that is long enough to kill it
-        # anywhere, and too short for it to come to its end before the last kill.
-        log = folder / "killed" / "log.txt"
-        before = log.stat().st_mtime_ns if log.exists() else 0
-        while not log.exists() or log.stat().st_mtime_ns == before:
-            if process.poll() is not None:
-                sys.exit(f"the sweep was over after {done} kills: take more trials")
-            time.sleep(0.002)
-        time.sleep(rng.uniform(0, 0.8))
-        process.send_signal(signal.SIGKILL)
-        process.wait()
-        done += 1
-    killed = kzoo.tune("mlp", "digits", out=folder / "killed", **words)
-    tables = [(one.folder / "trials.csv").read_text() for one in (straight, killed)]
-    found = records.load_records(killed.folder / "trials")
-    ends = [record.ended for record in found]
-    print(f"{keras.config.backend()}: {done} kills, {len(found)} trials, ended {ends}")
+    while True:
+        process = start("killed")
+        if done < kills:
+            # Anywhere in what an attempt does, its beginning included.
+            time.sleep(rng.uniform(0.05, 0.4) * whole)
+            os.kill(process, signal.SIGKILL)
+            done += 1
+            os.waitpid(process, 0)
+        elif os.waitpid(process, 0)[1] == 0:
+            break
+        else:
+            sys.exit("the sweep did not go on")
+    tables = [(folder / name / "trials.csv").read_text() for name in NAMES]
+    found = records.load_records(folder / "killed" / "trials")
+    print(f"{keras.config.backend()}: {done} kills, {len(found)} trials")
+    print("ends, in the order of the trials:", [record.ended for record in found])
     print("the same table" if tables[0] == tables[1] else "ANOTHER TABLE")
+    if tables[0] != tables[1]:
+        sys.exit(1)
 
 
 if __name__ == "__main__":

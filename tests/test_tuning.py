@@ -3,7 +3,9 @@
 import csv
 import importlib
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -274,7 +276,7 @@ def test_killed_twenty_times_the_table_is_the_same(undisturbed, tmp_path, monkey
 
 SCRIPT = """
 import sys, kzoo
-kzoo.tune("mlp", "digits", out=sys.argv[1], trials=5, **eval(sys.argv[2]))
+kzoo.tune("mlp", "digits", out=sys.argv[1], **{"trials": 5, **eval(sys.argv[2])})
 """
 
 
@@ -478,6 +480,25 @@ def test_a_dead_worker_is_replaced(undisturbed, tmp_path, monkeypatch):
     done = sweep(tmp_path / "sweep", workers=2, watch=watch)
     assert len(started) == 2
     assert text(done) == text(undisturbed)
+
+
+@pytest.mark.slow
+@pytest.mark.exhaustive
+def test_chief_and_worker_as_on_two_machines(tmp_path):
+    """The same command in both, and KerasTuner's variables."""
+    one = sweep(tmp_path / "one", trials=3, prune="none")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
+    words = [sys.executable, "-c", SCRIPT, str(tmp_path / "two")]
+    words.append(repr({**SMALL, "prune": "none", "trials": 3}))
+    names = [{"KERASTUNER_TUNER_ID": name} for name in ("worker", "chief")]
+    both = [
+        subprocess.Popen(words, env={**os.environ, **address, **name}) for name in names
+    ]
+    assert [process.wait(300) for process in both] == [0, 0]
+    assert (tmp_path / "two" / "trials.csv").read_text() == text(one)
 
 
 def test_workers_that_reach_no_chief(tmp_path, monkeypatch):
