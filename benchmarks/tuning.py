@@ -3,6 +3,7 @@
     python benchmarks/tuning.py run 0 1 2 3 4      the sweeps of these seeds
     python benchmarks/tuning.py half 0 1 2 3 4     kzoo's with half of the epochs only
     python benchmarks/tuning.py table              what they came to, as Markdown
+    python benchmarks/tuning.py resample           what pruning saves on these curves
     python benchmarks/tuning.py memory             resident memory over 50 trials
     python benchmarks/tuning.py kill               a sweep killed 20 times
 
@@ -31,6 +32,7 @@ from kzoo.training import Run
 from kzoo.training.evaluate import split_scores
 from kzoo.tuning import records, space
 from kzoo.tuning.disk import size
+from kzoo.tuning.pruning import PRUNERS, best_so_far, pruner
 from kzoo.tuning.request import Request
 from kzoo.tuning.tuner import SweepTuner, Trials
 
@@ -292,10 +294,49 @@ def kill(kills: int = 20, trials: int = 8) -> None:
         sys.exit(1)
 
 
+def resample(draws: int = 300) -> None:
+    """What pruning saves, from the curves of KerasTuner's random searches alone.
+
+    Trials are drawn anew from all recorded curves: 30 whole ones set the mark, others
+    go on, pruned, until one of them reaches it.
+    """
+    curves = np.array(
+        [
+            best_so_far(history)
+            for path in sorted(OUT.glob("keras_tuner_random/seed_*/done.json"))
+            for history in json.loads(path.read_text())["histories"]
+        ]
+    )
+    print(f"{len(curves)} curves of {EPOCHS} epochs; {draws} draws\n")
+    print(f"| pruning | epochs to the mark, median | within {BUDGET // 2} | {BUDGET} |")
+    print("|---|---|---|---|")
+    for name in PRUNERS:
+        needed = np.array([_needed(curves, pruner(name), i) for i in range(draws)])
+        within = [f"{np.mean(needed <= most):.0%}" for most in (BUDGET // 2, BUDGET)]
+        print(f"| {name} | {np.median(needed):.0f} | {' | '.join(within)} |")
+
+
+def _needed(curves: np.ndarray, prunes, seed: int) -> int:
+    rng = np.random.default_rng(seed)
+    mark = curves[rng.choice(len(curves), TRIALS)].max()
+    seen: list[np.ndarray] = []
+    used = 0
+    while used < BUDGET:
+        curve = curves[rng.integers(len(curves))]
+        lengths = range(1, EPOCHS + 1)
+        stops = (i for i in lengths if prunes(curve[:i], seen, EPOCHS))
+        seen.append(curve[: next(stops, EPOCHS)])
+        reached = np.flatnonzero(seen[-1] >= mark)
+        if len(reached):
+            return used + int(reached[0]) + 1
+        used += len(seen[-1])
+    return 2 * BUDGET
+
+
 if __name__ == "__main__":
     what, *rest = sys.argv[1:] or ["table"]
-    if what in ("memory", "kill"):
-        {"memory": memory, "kill": kill}[what]()
+    if what in ("memory", "kill", "resample"):
+        {"memory": memory, "kill": kill, "resample": resample}[what]()
     elif what in ("run", "half"):
         wanted = [word for word in rest if not word.isdigit()]
         for seed in [int(word) for word in rest if word.isdigit()]:

@@ -422,8 +422,11 @@ def test_a_hopeless_trial_is_stopped(tmp_path):
             oracle.update_trial(trial.trial_id, {"accuracy": 0.9}, step=epoch)
         end_ours(oracle, trial, 0.9)
     trial = oracle.create_trial("one")
-    answer = oracle.update_trial(trial.trial_id, {"accuracy": 0.1}, step=1)
-    assert answer.status == "STOPPED"
+    answers = [
+        oracle.update_trial(trial.trial_id, {"accuracy": 0.1}, step=epoch).status
+        for epoch in (1, 2, 3)
+    ]
+    assert answers == ["RUNNING", "RUNNING", "STOPPED"]
 
 
 # Through the chief.

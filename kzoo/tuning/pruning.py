@@ -25,17 +25,17 @@ def best_so_far(values: Sequence[float]) -> list[float]:
     return list(itertools.accumulate(values, max))
 
 
-def rungs(epochs: int, factor: int = FACTOR) -> list[int]:
-    """The epochs at which trials are compared, the last one left out.
+def rungs(epochs: int) -> list[int]:
+    """The epochs at which trials are compared: a third and two thirds of all.
 
-    >>> rungs(27), rungs(40), rungs(2)
-    ([1, 3, 9], [2, 5, 14], [1])
+    Earlier ones cost more than they save where curves begin flat, as with batch
+    statistics that have seen few steps.
+
+    >>> rungs(27), rungs(20), rungs(2), rungs(1)
+    ([9, 18], [7, 14], [1], [])
     """
-    levels = int(math.log(epochs, factor) + 1e-9) if epochs > 1 else 0
-    found = [math.ceil(epochs / factor**level) for level in range(levels, 0, -1)]
-    if not found and epochs > 1:
-        found = [1]
-    return sorted({epoch for epoch in found[-3:] if epoch < epochs})
+    found = {math.ceil(epochs / 3), math.ceil(2 * epochs / 3)}
+    return sorted(epoch for epoch in found if epoch < epochs)
 
 
 def median(curve: Curve, others: Sequence[Curve], epochs: int) -> bool:
@@ -56,9 +56,7 @@ def median(curve: Curve, others: Sequence[Curve], epochs: int) -> bool:
     return curve[-1] < float(np.median(reached))
 
 
-def halving(
-    curve: Curve, others: Sequence[Curve], epochs: int, factor: int = FACTOR
-) -> bool:
+def halving(curve: Curve, others: Sequence[Curve], epochs: int) -> bool:
     """Whether the curve is not among the best third that came to this rung.
 
     Successive halving that waits for nobody: Li et al., "A system for massively
@@ -72,11 +70,11 @@ def halving(
     False
     """
     epoch = len(curve)
-    if epoch not in rungs(epochs, factor):
+    if epoch not in rungs(epochs):
         return False
     reached = [other[epoch - 1] for other in others if len(other) >= epoch]
     ranked = sorted([*reached, curve[-1]], reverse=True)
-    kept = max(1, len(ranked) // factor)
+    kept = max(1, len(ranked) // FACTOR)
     return curve[-1] < ranked[kept - 1]
 
 
