@@ -492,7 +492,8 @@ def test_chief_and_worker_as_on_two_machines(tmp_path):
         port = str(free.getsockname()[1])
     address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
     words = [sys.executable, "-c", SCRIPT, str(tmp_path / "two")]
-    words.append(repr({**SMALL, "prune": "none", "trials": 3}))
+    patient = {"options": {"wait_seconds": 300.0}}
+    words.append(repr({**SMALL, **patient, "prune": "none", "trials": 3}))
     names = [{"KERASTUNER_TUNER_ID": name} for name in ("worker", "chief")]
     both = [
         subprocess.Popen(words, env={**os.environ, **address, **name}) for name in names
