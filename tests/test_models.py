@@ -136,7 +136,8 @@ def inputs_for(model: keras.Model, batch: int = 8, time: int = 6) -> Any:
         if tensor.name == "segment_ids":
             return rng.integers(0, known["num_segments"], shape, dtype="int32")
         if tensor.dtype == "int32":
-            real = [i for i in range(known["vocab_size"]) if i != known["pad_token_id"]]
+            padding = known.get("pad_token_id", 0)  # some decoders have none
+            real = [i for i in range(known["vocab_size"]) if i != padding]
             return rng.choice(np.array(real, "int32"), shape)
         return rng.normal(size=shape).astype("float32")
 
