@@ -81,6 +81,12 @@ def merge_adapters(model: keras.Model) -> keras.Model:
 
     Raises:
         ValueError: there are none.
+
+    Example:
+        >>> import kzoo
+        >>> model = add_adapters(kzoo.build_model("mlp"), rank=2)
+        >>> len(model.weights), len(kzoo.merge_adapters(model).weights)
+        (10, 6)
     """
     known = identity(model)
     if not known.adapters:
@@ -128,6 +134,15 @@ def load_adapter(model: keras.Model, path: str | os.PathLike[str]) -> keras.Mode
 
     Raises:
         ValueError: a damaged file, or one that belongs to other weights.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> base = kzoo.build_model("mlp")
+        >>> folder = kzoo.save(base, tempfile.mkdtemp() + "/base")
+        >>> model = add_adapters(kzoo.load(folder), rank=2)
+        >>> file = save_adapter(model, folder.parent / "adapter.safetensors")
+        >>> kzoo.load_adapter(base, file).kzoo.adapters["rank"]
+        2
     """
     try:
         with safe_open(path, framework="numpy") as file:
