@@ -84,6 +84,7 @@ def merge_adapters(model: keras.Model) -> keras.Model:
 
     Example:
         >>> import kzoo
+        >>> from kzoo.weights.adapters import add_adapters
         >>> model = add_adapters(kzoo.build_model("mlp"), rank=2)
         >>> len(model.weights), len(kzoo.merge_adapters(model).weights)
         (10, 6)
@@ -137,6 +138,7 @@ def load_adapter(model: keras.Model, path: str | os.PathLike[str]) -> keras.Mode
 
     Example:
         >>> import kzoo, tempfile
+        >>> from kzoo.weights.adapters import add_adapters, save_adapter
         >>> base = kzoo.build_model("mlp")
         >>> folder = kzoo.save(base, tempfile.mkdtemp() + "/base")
         >>> model = add_adapters(kzoo.load(folder), rank=2)
