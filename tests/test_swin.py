@@ -165,9 +165,9 @@ def test_learns_digits() -> None:
         window_size=4,
         num_blocks=(2, 1),
         num_heads=(2, 4),
-        hidden_dim=16,
+        hidden_dim=32,
         drop_path_rate=0,
-        learning_rate=5e-3,
+        learning_rate=1e-2,
     )
 
 
