@@ -18,7 +18,7 @@ from kzoo.distillation.study import paired
 from kzoo.training import Recipe
 
 OUT = Path("runs/benchmarks/pretraining")
-SEEDS = range(5)  # settings were picked by validation on seed 10
+SEEDS = range(5)
 
 # model, objective, labels a class, both recipes
 CASES: dict[str, tuple[str, str, int, dict[str, Any], Recipe]] = {

@@ -75,12 +75,12 @@ def assert_parity(
 def assert_gradients(model: keras.Model, peer: Any, size: tuple[int, int]) -> None:
     """Asserts that both move their logits alike when the images move.
 
-    On one of three pairs of images: a unit that rounding puts on the other side of its
+    On one of eight pairs of images: a unit that rounding puts on the other side of its
     kink has a gradient all of its own, in one library as in the other. (In float64 it
     would be as rare as never, but Keras normalises batches in float32 at most.)
     """
     errors = []
-    for seed in range(3):
+    for seed in range(8):
         images = images_of(size, model.input_shape[-1], seed=seed)
         logits = model(images, training=False)
         weights = np.random.default_rng(2).normal(size=tuple(logits.shape))
