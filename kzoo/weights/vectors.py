@@ -31,6 +31,20 @@ def load_vectors(
         FileNotFoundError: there is no model, or it has no tokeniser.
         ValueError: vectors of another width, a model without an embedding, or not one
             token in common.
+
+    Example:
+        >>> import kzoo, tempfile
+        >>> from kzoo.preprocessing import Preprocessing
+        >>> from kzoo.preprocessing.text import train_tokenizer
+        >>> tokenizer = train_tokenizer("character", ["vectors"], 100)
+        >>> sizes = {"vocab_size": tokenizer.vocab_size, "embedding_dim": 8}
+        >>> learned = kzoo.build_model("text_cnn", **sizes)
+        >>> folder = tempfile.mkdtemp() + "/learned"
+        >>> read = Preprocessing(tokenizer=tokenizer)
+        >>> folder = kzoo.save(learned, folder, preprocessing=read)
+        >>> model = kzoo.build_model("text_cnn", **sizes)
+        >>> kzoo.load_vectors(model, folder, tokenizer) == tokenizer.vocab_size
+        True
     """
     weights = {weight.path: weight for weight in model.weights}
     theirs = read_weights(model_folder(source) / WEIGHTS).get(PATH)
