@@ -521,20 +521,21 @@ def answer_for_another_backend(folder: Path) -> None:
             loaded = keras.models.load_model(folder / f"{case}.keras")
             answers[f"{case}.keras"] = logits_of(loaded, inputs)
         if BACKEND == "torch":  # eager: four steps of any network take no time
-            losses[str(case)] = losses_of_four_steps(model, inputs)
+            losses[str(case)] = losses_of_four_steps(case, model, inputs)
     if losses:
         np.savez(folder / "losses.npz", **losses)
     np.savez(folder / "answers.npz", **answers)
 
 
-def losses_of_four_steps(model: keras.Model, inputs: Any) -> list[float]:
+def losses_of_four_steps(case: Case, model: keras.Model, inputs: Any) -> list[float]:
     """Training losses of small steps on the same eight examples."""
     model.compile(
         keras.optimizers.SGD(1e-3),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
     )
+    labels = labels_for(case, inputs)
     history = model.fit(
-        inputs, labels_for(), batch_size=8, epochs=4, shuffle=False, verbose=0
+        inputs, labels, batch_size=8, epochs=4, shuffle=False, verbose=0
     )
     return history.history["loss"]
 

@@ -90,7 +90,7 @@ def test_name_far_from_all_gets_the_list() -> None:
     with pytest.raises(ValueError) as error:
         kzoo.build_model("xyzzy")
     text = str(error.value)
-    assert text.startswith("unknown model 'xyzzy'. There are: alexnet, cnn, ")
+    assert text.startswith("unknown model 'xyzzy'. There are: alexnet, bert_base, ")
     assert len(text) < 200
 
 
@@ -99,7 +99,7 @@ def test_registered_family_is_built_listed_and_described() -> None:
     own = family()
     assert kzoo.register(own) is own
     assert kzoo.build_model("mlp_own").output_shape == (None, 3)
-    assert kzoo.list_models("mlp_*") == ["mlp_own", "mlp_second", "mlp_xor"]
+    assert kzoo.list_models("mlp_[osx]*") == ["mlp_own", "mlp_second", "mlp_xor"]
     assert "mlp_own" in kzoo.list_models(task="regression")
     entry = kzoo.describe("mlp_second")
     assert (entry["family"], entry["paper"]) == ("own", "two")

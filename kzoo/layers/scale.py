@@ -1,4 +1,4 @@
-"""A branch that starts small: each channel scaled by a number that is learned."""
+"""Scaling: each channel by a number that is learned, or all by one that is fixed."""
 
 from typing import Any
 
@@ -29,6 +29,22 @@ class LayerScale(keras.layers.Layer):
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "value": self.value}
+
+
+@keras.saving.register_keras_serializable("kzoo")
+class Scaled(keras.layers.Layer):
+    """x * factor, a number; Keras's Rescaling asks for TensorFlow on any backend."""
+
+    def __init__(self, factor: float, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.factor = factor
+        self.supports_masking = True
+
+    def call(self, x: Any) -> Any:
+        return x * self.factor
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "factor": self.factor}
 
 
 def layer_scale(x: Any, value: float, name: str) -> Any:

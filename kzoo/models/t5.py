@@ -17,6 +17,7 @@ from kzoo.hparams import hp
 from kzoo.layers import decoding
 from kzoo.layers.attention import Attention
 from kzoo.layers.positions import RelativePositions
+from kzoo.layers.scale import Scaled
 from kzoo.layers.sequence import PaddingMask
 from kzoo.models.family import EncoderDecoderHParams, Family
 
@@ -175,7 +176,7 @@ def build(hparams: T5HParams) -> keras.Model:
     x = keras.layers.RMSNormalization(epsilon=EPSILON, name="norm")(x)
     x = keras.layers.Dropout(hparams.dropout_rate, name="dropout")(x)
     # Embeddings are of size 1, so what meets them again is brought down.
-    x = keras.layers.Rescaling(1 / math.sqrt(hparams.hidden_dim), name="scale")(x)
+    x = Scaled(1 / math.sqrt(hparams.hidden_dim), name="scale")(x)
     logits = embedding(x, reverse=True)  # (batch, steps, vocab_size)
     logits = keras.layers.Identity(dtype="float32", name="logits")(logits)
     return T5({"tokens": tokens, "decoder_tokens": decoder_tokens}, logits)

@@ -18,6 +18,7 @@ from kzoo.layers import decoding
 from kzoo.layers.attention import Attention, self_attention
 from kzoo.layers.encoder import encoder_block
 from kzoo.layers.positions import SinusoidalPositions
+from kzoo.layers.scale import Scaled
 from kzoo.layers.sequence import PaddingMask
 from kzoo.models.family import EncoderDecoderHParams, Family, check_heads
 
@@ -151,7 +152,7 @@ def build(hparams: TransformerSeq2SeqHParams) -> keras.Model:
         reverse_dtype="float32",
         name="embedding",
     )
-    scale = keras.layers.Rescaling(math.sqrt(hparams.hidden_dim), name="scale")
+    scale = Scaled(math.sqrt(hparams.hidden_dim), name="scale")
     positions = SinusoidalPositions(name="positions")
     drop = keras.layers.Dropout(hparams.dropout_rate, name="stem")
     mask = PaddingMask(hparams.pad_token_id, name="mask")(tokens)
