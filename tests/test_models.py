@@ -569,7 +569,7 @@ test_models.answer_for_another_backend(Path({str(tmp_path)!r}))
         env=os.environ | {"KERAS_BACKEND": backend, "PYTHONPATH": paths},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=900,
     )
     assert done.returncode == 0, done.stderr[-3000:]
     answers = dict(np.load(tmp_path / "answers.npz"))
