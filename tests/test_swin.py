@@ -121,7 +121,10 @@ def test_the_source_takes_what_it_is_given() -> None:
     arrays = to_source(model, "torchvision")
     peer = small_peer("torchvision", (56, 56))
     # 1,000 classes there and here
-    peer.load_state_dict({name: torch.from_numpy(a) for name, a in arrays.items()})
+    taken = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    told = peer.load_state_dict(taken)  # raises for a name or a shape that is not its
+    assert not told.missing_keys
+    assert not told.unexpected_keys
 
 
 @pytest.mark.peers
