@@ -53,7 +53,9 @@ def test_merged_says_the_same() -> None:
     merged = merge_adapters(model)
     assert not merged.kzoo.adapters
     assert not any("lora" in weight.path for weight in merged.weights)
-    np.testing.assert_allclose(merged.predict_on_batch(tokens), said, atol=1e-5)
+    # Of the largest logit: these adapters make some of 8, and float32 has seven digits.
+    distance = np.abs(merged.predict_on_batch(tokens) - said).max()
+    assert distance <= 1e-5 * np.abs(said).max()
 
 
 def test_adapters_alone(tmp_path: Path) -> None:
