@@ -40,6 +40,11 @@ if $all && [[ " ${extras[*]} " == *" peers "* ]]; then backends+=(torch); fi
 environment=$(bash scripts/environment.sh "${extras[@]}")
 export PATH=$environment/bin:$PATH PYTHONPATH=$PWD
 export TF_CPP_MIN_LOG_LEVEL=3 HF_HUB_OFFLINE=1
+# Most of JAX's time goes into compiling small programs once.
+export JAX_COMPILATION_CACHE_DIR=$environment/compiled
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0
+export JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
+$all || export JAX_DISABLE_MOST_OPTIMIZATIONS=1
 
 ruff check
 ruff format --check

@@ -1,6 +1,5 @@
 """KerasTuner's tuner, mended: a trial is a run folder, by the code of every run."""
 
-import gc
 import logging
 import traceback
 from collections.abc import Iterator, Mapping, Sequence
@@ -232,7 +231,6 @@ def renewed_session() -> Iterator[None]:
     policy = keras.config.dtype_policy()
     distribution = keras.distribution.distribution()
     keras.utils.clear_session()
-    gc.collect()
     keras.config.set_dtype_policy(policy)
     keras.distribution.set_distribution(distribution)
     yield
