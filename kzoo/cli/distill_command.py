@@ -2,13 +2,19 @@
 
 import argparse
 import json
-import logging
-import shlex
-import sys
 from pathlib import Path
 from typing import Any
 
-from kzoo.cli.backend import add_backend, choose
+from kzoo.cli.backend import choose
+from kzoo.cli.trainers import (
+    add_assignments,
+    add_training,
+    ended,
+    existing,
+    settings_of,
+    told_to,
+    where_it_is,
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,34 +29,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--student", required=True, metavar="NAME", help="a name, or a folder to start"
     )
-    parser.add_argument("--dataset", metavar="D", help="default: the teacher's")
-    parser.add_argument(
-        "--data", action="append", default=[], metavar="NAME=VALUE", help="its options"
-    )
     parser.add_argument(
         "--method", default="kd", metavar="M", help="or several, joined by +"
     )
-    parser.add_argument(
-        "--option",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="of the method, such as temperature=2",
+    add_assignments(parser, "--option", "of the method, such as temperature=2")
+    add_training(
+        parser,
+        dataset="the teacher's",
+        recipe="the student's own",
+        of=" of the student",
     )
-    parser.add_argument("--recipe", metavar="R", help="default: the student's own")
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a hyper-parameter of the student or a recipe field",
-    )
-    parser.add_argument("--epochs", metavar="N")
-    parser.add_argument("--batch-size", metavar="N")
-    parser.add_argument("--seed", metavar="S")
-    parser.add_argument("--precision", metavar="P", help="such as mixed_bfloat16")
-    parser.add_argument("--out", metavar="DIR")
-    parser.add_argument("--distribution", metavar="X", default="none")
     parser.add_argument(
         "--study", metavar="M,M", help="compare these methods and the student alone"
     )
@@ -58,34 +46,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tries", type=int, default=1, metavar="N", help="settings tried of each"
     )
-    add_backend(parser)
-    parser.add_argument(
-        "--fresh", action="store_true", help="move a run that lies there aside"
-    )
-    parser.add_argument(
-        "--extend", action="store_true", help="go on with a run for more epochs"
-    )
-    parser.add_argument("--json", action="store_true", help="for machines")
 
 
 def run(parsed: argparse.Namespace) -> int:
     """Distils, with a progress line, and prints scores and what was saved."""
     _check_words(parsed)
     choose(parsed.backend)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    if not parsed.json:
-        logging.getLogger("kzoo").setLevel(logging.INFO)
-    from kzoo.training import Interrupted, NonFiniteLossError, SnapshotError
-
-    try:
-        return _study(parsed) if parsed.study else _distill(parsed)
-    except (NonFiniteLossError, SnapshotError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except Interrupted as error:
-        again = shlex.join(word for word in sys.argv[1:] if word != "--fresh")
-        print(f"{error}; to go on: kzoo {again}", file=sys.stderr)
-        return 75  # EX_TEMPFAIL: try again
+    told_to(parsed)
+    return ended(lambda: _study(parsed) if parsed.study else _distill(parsed))
 
 
 def _check_words(parsed: argparse.Namespace) -> None:
@@ -108,23 +76,11 @@ def _request(parsed: argparse.Namespace) -> dict[str, Any]:
     """What ``distill`` and ``study`` both take by name."""
     from kzoo.datasets import parse_options
     from kzoo.distillation import DistillOptions
-    from kzoo.hparams import declarations, from_text, parse, split_assignments
+    from kzoo.hparams import parse
     from kzoo.training.plan import starting_point
-    from kzoo.training.recipe import Recipe
 
     _, _, known = starting_point(parsed.student)
-    kinds = {
-        key: declaration.type
-        for declared in (type(known), Recipe)
-        for key, declaration in declarations(declared).items()
-    }
-    short = ("epochs", "batch_size", "seed", "precision")
-    given = [(key, getattr(parsed, key)) for key in short]
-    settings = {
-        key: from_text(text, kinds.get(key, str))
-        for key, text in [*given, *split_assignments(parsed.set)]
-        if text is not None
-    }
+    settings = settings_of(parsed, known)
     data = {}
     if parsed.data:
         if parsed.dataset is None:
@@ -140,15 +96,13 @@ def _distill(parsed: argparse.Namespace) -> int:
     from kzoo.distillation.report import REPORT
     from kzoo.weights import read_json
 
-    if parsed.fresh and parsed.extend:
-        raise ValueError("--fresh and --extend exclude each other")
     done = distill(
         parsed.teacher if len(parsed.teacher) > 1 else parsed.teacher[0],
         parsed.student,
         parsed.dataset,
         parsed.method,
         parsed.out,
-        existing="fresh" if parsed.fresh else "extend" if parsed.extend else "resume",
+        existing=existing(parsed),
         distribution=parsed.distribution,
         callbacks=() if parsed.json else (ProgressLine(),),
         **_request(parsed),
@@ -164,10 +118,7 @@ def _distill(parsed: argparse.Namespace) -> int:
     scores_table({split: done.metrics[split] for split in ("validation", "test")})
     if report:
         _compression_table(report)
-    print(
-        f"epoch {done.metrics['best_epoch']} kept, {done.metrics['seconds']:.0f} s; "
-        f"everything is in {done.folder}"
-    )
+    print(where_it_is(done))
     return 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from kzoo.cli.backend import add_backend, choose
+from kzoo.cli.trainers import add_assignments, check_name, settings_of
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -17,9 +18,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "model", nargs="?", help="a name; or a run or model folder, to start from it"
     )
     parser.add_argument("--dataset", metavar="D", help="default: the recipe's")
-    parser.add_argument(
-        "--data", action="append", default=[], metavar="NAME=VALUE", help="its options"
-    )
+    add_assignments(parser, "--data", "its options")
     parser.add_argument("--trials", type=int, default=30, metavar="N")
     parser.add_argument(
         "--tuner", metavar="T", help="random, grid, bayesian, hyperband or tpe"
@@ -38,16 +37,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=LOW..HIGH[:log]",
         help="another range, or values: optimizer=adamw,sgd",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="NAME=VALUE",
-        help="a hyper-parameter or a recipe field that does not move",
-    )
-    parser.add_argument(
-        "--option", action="append", default=[], metavar="NAME=VALUE", help="keep=5"
-    )
+    told = "a hyper-parameter or a recipe field that does not move"
+    add_assignments(parser, "--set", told)
+    add_assignments(parser, "--option", "keep=5")
     parser.add_argument("--recipe", metavar="R", help="default: the model's own")
     parser.add_argument(
         "--retrain", type=int, metavar="N", help="the best trial again, over N seeds"
@@ -66,10 +58,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Sweeps, under a live table, and says what is best."""
-    from kzoo import index
-    from kzoo.cli.train_command import check_name
-
-    check_name(parsed.model, index.entries())
+    check_name(parsed.model)
     choose(parsed.backend)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     from kzoo.training import Interrupted, SnapshotError
@@ -90,23 +79,14 @@ def run(parsed: argparse.Namespace) -> int:
 def _request(parsed: argparse.Namespace) -> dict[str, Any]:
     """The arguments of ``kzoo.tune`` that the command line asks for."""
     from kzoo.datasets import parse_options
-    from kzoo.hparams import declarations, from_text, parse, split_assignments
+    from kzoo.hparams import parse, split_assignments
     from kzoo.training.plan import named_recipe, starting_point
-    from kzoo.training.recipe import Recipe
     from kzoo.tuning import TuneOptions
 
     if parsed.model is None:
         raise ValueError("name a model")
     _, name, known = starting_point(parsed.model)
-    kinds = {
-        key: declaration.type
-        for declared in (type(known), Recipe)
-        for key, declaration in declarations(declared).items()
-    }
-    settings = {
-        key: from_text(text, kinds.get(key, str))
-        for key, text in split_assignments(parsed.set)
-    }
+    settings = settings_of(parsed, known, short=())
     data = {}
     if parsed.data:
         dataset = parsed.dataset
