@@ -198,16 +198,20 @@ def index_of_first_step(batch_size: int) -> np.ndarray:
 def whole_runs(name: str, kind: str) -> dict[str, Any]:
     """How far apart a trainer's runs end, on one device and on many."""
     with tempfile.TemporaryDirectory() as folder:
-        ends = []
-        for each in ("none", kind):
-            run = TRAINERS[name](each, Path(folder) / each)
-            ends.append(load_file(run / "model" / "model.safetensors"))
-    one, many = ends
-    distances = [
-        float(np.linalg.norm(one[path] - many[path]) / np.linalg.norm(one[path]))
-        for path in one
-    ]
-    return {"distance": max(distances)}
+        runs = [TRAINERS[name](each, Path(folder) / each) for each in ("none", kind)]
+        return runs_apart(*runs)
+
+
+def runs_apart(one: Path, many: Path) -> dict[str, Any]:
+    """‖a - b‖ / ‖b‖ of the worst tensor that two runs left."""
+    a, b = (load_file(run / "model" / "model.safetensors") for run in (one, many))
+    distances = {
+        path: float(np.linalg.norm(a[path] - b[path]) / np.linalg.norm(a[path]))
+        for path in a
+        if not path.endswith("_key/bias")  # as in apart
+    }
+    worst = max(distances, key=distances.__getitem__)
+    return {"worst": worst, "distance": distances[worst]}
 
 
 def sharded() -> dict[str, Any]:
@@ -296,25 +300,38 @@ def run_train(kind: str, folder: Path) -> Path:
     return whole
 
 
-def run_distill(kind: str, folder: Path) -> Path:
+def teacher_in(folder: Path) -> Path:
+    """A model folder: what a run leaves beside its model, nobody needs."""
+    import kzoo
+
+    run = kzoo.train("mlp", data("mlp", 117), out=folder, epochs=1, units=(16,))
+    return run.folder / "model"
+
+
+def run_distill(kind: str, folder: Path, method: str = "kd") -> Path:
     import keras
 
     import kzoo
 
-    teacher = folder.parent / "teacher"
+    teacher = folder.parent / "teacher" / "model"
     if not teacher.exists():
-        kzoo.train("mlp", data("mlp", 117), out=teacher, epochs=1, units=(16,))
+        teacher_in(teacher.parent)
     keras.utils.clear_session()
     run = kzoo.distill(
         teacher,
         "mlp",
         data("mlp", 117),
+        method,
         out=folder,
-        options={"report": False},
         distribution=kind,
         **WHOLE,
     )
     return run.folder
+
+
+def run_relations(kind: str, folder: Path) -> Path:
+    """How examples stand to one another, on whichever replica they are."""
+    return run_distill(kind, folder, "dist+pkt")
 
 
 def run_tune(kind: str, folder: Path) -> Path:
@@ -332,7 +349,7 @@ def run_tune(kind: str, folder: Path) -> Path:
     return sweep.best_run.folder
 
 
-def run_pretrain(kind: str, folder: Path) -> Path:
+def run_denoising(kind: str, folder: Path) -> Path:
     import kzoo
 
     settings = {**SGD, **MODELS["cnn"], "batch_size": 16, "epochs": 2}
@@ -342,12 +359,65 @@ def run_pretrain(kind: str, folder: Path) -> Path:
     return run.folder
 
 
+def run_contrastive(kind: str, folder: Path) -> Path:
+    """What an example is told from are all others of the batch, on any replica."""
+    import kzoo
+
+    settings = {**SGD, **MODELS["mlp"], "batch_size": 16, "epochs": 2}
+    settings |= {"augmentation": ("shift", "flip")}
+    run = kzoo.pretrain(
+        "mlp", data("cnn", 61), "contrastive", folder, distribution=kind, **settings
+    )
+    return run.folder
+
+
+def run_masked_tokens(kind: str, folder: Path) -> Path:
+    """As many tokens are hidden as a text is long: replicas hide unequal numbers."""
+    import kzoo
+
+    rng = np.random.RandomState(0)
+    splits = {}
+    for split, n in (("train", 61), ("validation", 9), ("test", 9)):
+        lengths = rng.randint(3, 25, n)
+        rows = ["".join(rng.choice(list("abcde"), length)) for length in lengths]
+        splits[split] = np.array(rows, object), rng.randint(0, 2, n)
+    texts = kzoo.load_dataset(splits, tokenizer="character", max_length=24)
+    settings = {**SGD, **MODELS["transformer"], "batch_size": 16, "epochs": 2}
+    settings |= {"clip": 0.0}  # see docs/scaling.md
+    run = kzoo.pretrain(
+        "transformer", texts, "masked_tokens", folder, distribution=kind, **settings
+    )
+    return run.folder
+
+
+def run_translation(kind: str, folder: Path) -> Path:
+    """What is scored is what the model writes, step by step, on every process."""
+    import kzoo
+
+    dates = kzoo.load_dataset("dates", examples=100)
+    sizes = {"hidden_dim": 8, "num_heads": 2, "mlp_dim": 8, "num_layers": 1}
+    run = kzoo.train(
+        "transformer_seq2seq",
+        dates,
+        out=folder,
+        distribution=kind,
+        **{**sizes, **SGD, "dropout_rate": 0.0, "batch_size": 16, "epochs": 1},
+        warmup_steps=0,
+        clip=0.0,  # see docs/scaling.md
+    )
+    return run.folder
+
+
 # A new trainer adds a line.
 TRAINERS: dict[str, Callable[[str, Path], Path]] = {
     "train": run_train,
     "distill": run_distill,
+    "relations": run_relations,
     "tune": run_tune,
-    "pretrain": run_pretrain,
+    "denoising": run_denoising,
+    "contrastive": run_contrastive,
+    "masked_tokens": run_masked_tokens,
+    "translation": run_translation,
 }
 
 CASES: dict[str, Callable[[], dict[str, Any]]] = {

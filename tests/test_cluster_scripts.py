@@ -174,7 +174,8 @@ def test_kubernetes_trains_what_kzoo_reads() -> None:
 
 
 def test_kubernetes_sweeps_what_kzoo_reads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from kzoo.tuning.workers import IP, PORT, role
+    from kzoo.distribution.cluster import ORACLE_IP, ORACLE_PORT
+    from kzoo.tuning.workers import role
 
     found = jobset("sweep")
     chief, workers = found["spec"]["replicatedJobs"]
@@ -185,8 +186,8 @@ def test_kubernetes_sweeps_what_kzoo_reads(monkeypatch: pytest.MonkeyPatch) -> N
         for name, value in env.items():
             monkeypatch.setenv(name, value)
         assert role() == expected
-        assert env[IP] == ("0.0.0.0" if expected == "chief" else address)
-        assert env[PORT] == "8000"
+        assert env[ORACLE_IP] == ("0.0.0.0" if expected == "chief" else address)
+        assert env[ORACLE_PORT] == "8000"
         command, *words = container["args"]
         assert command == "tune"
         assert parsed_by(tune_command, words).trials == 64

@@ -56,8 +56,9 @@ def test_mirrored_is_one_device() -> None:
         "local",
         "dropout",
         "trainer-train",
-        "trainer-distill",
+        "trainer-relations",
         "trainer-tune",
+        "trainer-contrastive",
     )
     # A loss that is not scaled for the number of replicas trains with twice the step.
     assert found.pop("unscaled")["distance"] > 1e-2
@@ -110,13 +111,16 @@ def test_the_grid(backend: str, number: int) -> None:
     check(replicas(backend, number, *GRID, "cnn_1d-sgd", "clip", "accumulation"))
 
 
+TRAINERS = ("train", "distill", "relations", "tune", "denoising", "contrastive")
+TRAINERS += ("masked_tokens", "translation")
+
+
 @pytest.mark.exhaustive
 def test_every_trainer_on_a_model_in_parts() -> None:
-    trainers = ("train", "distill", "tune", "pretrain")
-    found = [f"trainer-{name}-sharded" for name in trainers]
-    check(replicas("jax", 8, *found, "trainer-tune", "trainer-pretrain"))
+    check(replicas("jax", 8, *(f"trainer-{name}-sharded" for name in TRAINERS)))
 
 
 @pytest.mark.exhaustive
-def test_pretraining_on_replicas() -> None:
-    check(replicas("tensorflow", 2, "trainer-pretrain"))
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_every_trainer_on_replicas(backend: str) -> None:
+    check(replicas(backend, 2, *(f"trainer-{name}" for name in TRAINERS)))

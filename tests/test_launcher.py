@@ -1,5 +1,6 @@
 """Real processes over loopback: the same answer, and what a killed one costs."""
 
+import csv
 import hashlib
 import json
 import os
@@ -117,6 +118,27 @@ def test_a_job_starts_again_as_often_as_it_may(
     assert "worker 1 of 2 ended with exit code 7" in caplog.text
 
 
+def test_a_sweep_ends_with_its_chief(tmp_path: Path) -> None:
+    text = (
+        "import os, pathlib, time\n"
+        "name, port = (os.environ[f'KERASTUNER_{x}'] for x in "
+        "('TUNER_ID', 'ORACLE_PORT'))\n"
+        f"folder = pathlib.Path({str(tmp_path)!r})\n"
+        "(folder / name).write_text(port)\n"
+        "assert 'TF_CONFIG' not in os.environ\n"
+        "while len(list(folder.glob('*_*'))) < 2: time.sleep(0.01)\n"
+        "if name != 'chief': time.sleep(600)  # it hears of no chief"
+    )
+    command = (sys.executable, "-c", text)
+    job = Job(command, 3, "tensorflow", tmp_path / "logs", sweep=True)
+    assert launch(job) == 0
+    found = {
+        path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()
+    }
+    assert set(found) == {"chief", "worker_0", "worker_1"}
+    assert len(set(found.values())) == 1  # one port
+
+
 @pytest.mark.parametrize("code", [2, 75])
 def test_neither_a_mistake_nor_a_stop_is_tried_again(code: int, tmp_path: Path) -> None:
     job = script(tmp_path, f"sys.exit({code})", max_restarts=3)
@@ -153,6 +175,7 @@ def test_ctrl_c_ends_all(times: int, tmp_path: Path) -> None:
     [
         (["--workers", "0", "--", "train", "cnn"], "--workers 0"),
         (["--workers", "2", "--", "trian", "cnn"], "Did you mean 'train'?"),
+        (["--workers", "2", "--", "evaluate", "r"], "distill or pretrain or tune"),
         (["--workers", "2"], "got nothing"),
         (["--workers", "2", "--", "train", "cnn"], "--out DIR is missing"),
         (
@@ -164,6 +187,15 @@ def test_ctrl_c_ends_all(times: int, tmp_path: Path) -> None:
             ["--workers", "2", "--", "train", "cnn", "--out=r", "--backend=torch"],
             "several processes train on tensorflow or jax",
         ),
+        (
+            ["--workers=2", "--", "tune", "cnn", "--out=r", "--workers", "3"],
+            "--workers stands before --",
+        ),
+        (
+            ["--workers=2", "--", "tune", "--out=r", "--distribution=multi_worker"],
+            "those of a sweep train a trial each",
+        ),
+        (["--workers=2", "--", "tune", "--out=r", "--replay=1"], "call kzoo tune"),
     ],
 )
 def test_mistakes_in_launch_are_one_line(
@@ -212,6 +244,27 @@ def test_kzoo_launch_leaves_an_ordinary_run(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_kzoo_launch_runs_a_sweep(tmp_path: Path) -> None:
+    words = ["tune", "mlp", "--trials", "2", "--epochs", "1", "--prune", "none"]
+    words += ["--set", "units=8", "--space", "batch_size=128,256"]
+    tables = []
+    for name, before in (("one", []), ("two", ["launch", "--workers", "1", "--"])):
+        command = [sys.executable, "-m", "kzoo", *before, *words]
+        command += ["--out", str(tmp_path / name)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr[-3000:]
+        assert "best: trial" in done.stdout
+        tables.append((tmp_path / name / "trials.csv").read_text())
+    assert tables[0] == tables[1]
+    assert [row["status"] for row in csv.DictReader(tables[0].splitlines())] == [
+        "completed",
+        "completed",
+    ]
+    told = (tmp_path / "two" / "logs" / "rank-1.txt").read_text()
+    assert "best: trial" not in told  # the chief's to say
+
+
+@pytest.mark.slow
 def test_two_workers_of_tensorflow(tmp_path: Path) -> None:
     ranks = launched("tensorflow", 2, tmp_path, "cnn")
     check(ranks)
@@ -228,6 +281,20 @@ def test_two_processes_of_jax_one_of_them_killed(tmp_path: Path) -> None:
     for name in ("killed", "undisturbed"):  # only the chief writes
         log = (tmp_path / name / "log.txt").read_text()
         assert log.count("epoch") < 10
+
+
+def check_trainers(ranks: list[dict[str, Any]], *names: str) -> None:
+    found = ranks[0]["trainers"]
+    assert set(found) == set(names)
+    for name, apart in found.items():
+        assert apart["distance"] <= 1e-5, (name, apart)
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
+def test_every_trainer_over_processes(backend: str, tmp_path: Path) -> None:
+    names = ("relations", "denoising", "contrastive", "masked_tokens", "translation")
+    check_trainers(launched(backend, 2, tmp_path, *names), *names)
 
 
 @pytest.mark.exhaustive

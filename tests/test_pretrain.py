@@ -57,20 +57,32 @@ def test_nt_xent_is_that_of_the_paper() -> None:
     whole = keras.ops.array(first), keras.ops.array(second)
     part = nt_xent(whole[0][1:], whole[1][1:], 0.5, whole, 1)
     np.testing.assert_allclose(keras.ops.convert_to_numpy(part), want[1:], rtol=1e-5)
+    # The first two, in a batch that one row fills up.
+    real = keras.ops.array([1.0, 1.0, 0.0])
+    filled = nt_xent(whole[0][:2], whole[1][:2], 0.5, whole, 0, real)
+    want = by_hand(first[:2], second[:2], 0.5)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(filled), want, rtol=1e-5)
 
 
 def test_views_differ_and_hang_on_seed_and_step_alone() -> None:
     digits = kzoo.load_dataset("digits").augmented(*VIEWS)
     data = dataclasses.replace(digits, transform=two_views)
     batch = data.train_batches(8, seed=1)[3]
-    assert batch["inputs"].shape == (8, 2, 8, 8, 1)
-    assert (batch["inputs"][:, 0] != batch["inputs"][:, 1]).any(axis=(1, 2, 3)).all()
+    views = batch["inputs"]["views"]
+    assert views.shape == (8, 2, 8, 8, 1)
+    assert (views[:, 0] != views[:, 1]).any(axis=(1, 2, 3)).all()
     assert not batch["labels"].any()
     halves = [data.train_batches(8, seed=1, shard=(i, 2))[3] for i in (0, 1)]
-    joined = np.concatenate([half["inputs"] for half in halves])
-    np.testing.assert_array_equal(joined, batch["inputs"])
+    joined = np.concatenate([half["inputs"]["views"] for half in halves])
+    np.testing.assert_array_equal(joined, views)
     other = data.train_batches(8, seed=2)[3]
-    assert (other["inputs"] != batch["inputs"]).any()
+    assert (other["inputs"]["views"] != views).any()
+    # Rows that fill a batch up change no draw, and say that they are none.
+    count = len(data.split("test"))
+    whole, filled = (data.eval_batches("test", size)[0] for size in (count, count + 3))
+    for key, value in whole["inputs"].items():
+        np.testing.assert_array_equal(filled["inputs"][key][:count], value)
+    assert filled["inputs"]["real"].sum() == count
 
 
 def test_corruption_has_its_statistics() -> None:

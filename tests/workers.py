@@ -1,6 +1,6 @@
 """One of several real processes: what it trains, on which examples, to which end.
 
-    python tests/workers.py BACKEND FOLDER MODEL ... [--kill]
+    python tests/workers.py BACKEND FOLDER MODEL_OR_TRAINER ... [--kill]
 
 Run under ``kzoo.distribution.launcher``, N times. Each rank leaves ``rank-R.json``;
 the first also trains on its own, and says how far apart the two end. With ``--kill``
@@ -27,7 +27,8 @@ EXAMPLES, STEPS = 117, 30
 
 def main() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    models = [word for word in sys.argv[3:] if word != "--kill"]
+    models = [word for word in sys.argv[3:] if word in replicas.MODELS]
+    trainers = [word for word in sys.argv[3:] if word in replicas.TRAINERS]
     from kzoo import distribution
 
     where = distribution.resolve(KINDS[BACKEND])
@@ -35,6 +36,7 @@ def main() -> None:
     if not marker.exists():
         found = {model: together(where, model) for model in models}
         told = {"shard": where.shard, "models": found, "keras": keras_alone(where)}
+        told["trainers"] = {name: whole_run(where, name) for name in trainers}
         path = FOLDER / f"rank-{where.shard[0]}.json"
         path.write_text(json.dumps(told))
     if "--kill" in sys.argv:
@@ -66,6 +68,19 @@ def together(where: Any, model: str) -> dict[str, Any]:
         found["apart"] = replicas.apart(one, many)
         found["expected"] = expected_ids(model)
     return found
+
+
+def whole_run(where: Any, name: str) -> dict[str, Any]:
+    """A trainer's run with the others; the first also does it alone, and compares."""
+    train = replicas.TRAINERS[name]
+    if name in ("distill", "relations") and where.is_chief:
+        replicas.teacher_in(FOLDER / "teacher")
+    with where.scope():
+        where.from_chief(str)  # until the teacher is there
+    many = train(KINDS[BACKEND], FOLDER / name)
+    if not where.is_chief:
+        return {}
+    return replicas.runs_apart(train("none", FOLDER / f"{name}-alone"), many)
 
 
 def keras_alone(where: Any) -> str:

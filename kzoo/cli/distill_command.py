@@ -166,6 +166,7 @@ def _study(parsed: argparse.Namespace) -> int:
         parsed.out or "runs/study",
         seeds=parsed.seeds,
         tries=parsed.tries,
+        distribution=parsed.distribution,
         **_request(parsed),
     )
     if parsed.json:

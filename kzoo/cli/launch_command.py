@@ -1,4 +1,4 @@
-"""``kzoo launch``: one job in several processes of this machine."""
+"""``kzoo launch``: one job, or the trials of a sweep, in processes of this machine."""
 
 import argparse
 import logging
@@ -10,12 +10,18 @@ from pathlib import Path
 from kzoo.cli.backend import PACKAGES
 from kzoo.hparams import nearest
 
-TRAINERS = ("train", "distill")
+TRAINERS = ("train", "distill", "pretrain", "tune")
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""
-    parser.add_argument("--workers", type=int, required=True, metavar="N")
+    parser.add_argument(
+        "--workers",
+        type=int,
+        required=True,
+        metavar="N",
+        help="processes that train; those of a sweep have a chief beside them",
+    )
     parser.add_argument(
         "--max-restarts",
         type=int,
@@ -35,7 +41,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs=argparse.REMAINDER,
         metavar="-- train ... --out DIR",
         help="the command of each worker, with --distribution multi_worker, or with "
-        "--backend jax --distribution data_parallel",
+        "--backend jax --distribution data_parallel; or distill, pretrain, tune",
     )
 
 
@@ -46,14 +52,17 @@ def run(parsed: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from kzoo.distribution.launcher import Job, launch
 
-    out = Path(_value(words, "--out", ""))
+    sweep = words[0] == "tune"
+    if sweep:
+        words = ["tune", "--option", f"wait_seconds={parsed.start_timeout}", *words[1:]]
     job = Job(
         command=(sys.executable, "-m", "kzoo", *words),
-        workers=parsed.workers,
+        workers=parsed.workers + sweep,
         backend=_backend(words),
-        logs=out / "logs",
+        logs=Path(_value(words, "--out", "")) / "logs",
         max_restarts=parsed.max_restarts,
         start_seconds=parsed.start_timeout,
+        sweep=sweep,
     )
     return launch(job, again)
 
@@ -73,18 +82,32 @@ def check(parsed: argparse.Namespace, words: Sequence[str]) -> None:
         )
     if not _value(words, "--out", ""):
         raise ValueError("--out DIR is missing: where the workers' logs go, too")
-    backend = _backend(words)
+    backend, kind = _backend(words), _value(words, "--distribution", "none")
+    if words[0] == "tune":
+        _check_sweep(words, kind)
+        return
     if backend not in ("tensorflow", "jax"):
         raise ValueError(
             f"several processes train on tensorflow or jax, not on {backend!r}"
         )
     kinds = {"tensorflow": ["multi_worker"], "jax": ["data_parallel", "model_parallel"]}
-    kind = _value(words, "--distribution", "none")
     if kind.partition(":")[0] not in ("auto", *kinds[backend]):
         raise ValueError(
             f"--distribution {kind} is one process's; on {backend} several take "
             f"{' or '.join(kinds[backend])}"
         )
+
+
+def _check_sweep(words: Sequence[str], kind: str) -> None:
+    if _value(words, "--workers", ""):
+        raise ValueError("--workers stands before --, where launch reads it")
+    if kind == "multi_worker":
+        raise ValueError(
+            "--distribution multi_worker trains in all processes together; those of a "
+            "sweep train a trial each: leave it out"
+        )
+    if _value(words, "--replay", ""):
+        raise ValueError("--replay is one trial's: call kzoo tune itself")
 
 
 def again(command: Sequence[str]) -> Sequence[str]:

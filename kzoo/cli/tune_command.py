@@ -108,9 +108,11 @@ def _tune(parsed: argparse.Namespace) -> int:
 
     from kzoo.cli.sweep_table import SweepTable
     from kzoo.tuning import retrain, tune
+    from kzoo.tuning.workers import role
 
     request = _request(parsed)
-    table = None if parsed.json else SweepTable(parsed.trials)
+    worker = role() == "worker"  # of a chief that tells how the sweep goes
+    table = None if parsed.json or worker else SweepTable(parsed.trials)
     with table or nullcontext():
         sweep = tune(
             parsed.model,
@@ -127,6 +129,9 @@ def _tune(parsed: argparse.Namespace) -> int:
             watch=table.show if table else None,
             **request,
         )
+    if worker:
+        print("there are no more trials")
+        return 0
     tested = retrain(sweep, parsed.retrain) if parsed.retrain else None
     if parsed.json:
         best = {key: sweep.best[key] for key in ("trial", "objectives", "rebuild")}

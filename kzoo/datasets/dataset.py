@@ -298,7 +298,7 @@ class Dataset:
     def eval_batches(
         self, split: str, batch_size: int, shard: tuple[int, int] = (0, 1)
     ) -> "EvalBatches":
-        """One pass in order; the last batch is filled up with weight 0.
+        """One pass in order; the last batch is filled up with rows of weight 0.
 
         Raises:
             ValueError: an unknown split, or workers that do not divide the batch.
@@ -404,18 +404,37 @@ class EvalBatches:
 
     def __getitem__(self, i: int) -> Batch:
         examples = self.dataset.splits[self.split]
-        index = i * self.batch_size + np.arange(self.batch_size)
-        real = index < len(examples)
-        picked = np.where(real, index, 0)
+        first = i * self.batch_size
+        index = np.arange(first, min(first + self.batch_size, len(examples)))
         raw = {
-            "inputs": examples.rows(picked),
-            "labels": examples.labels[picked],
-            "weights": real.astype("float32"),
-            "index": np.where(real, index, -1),
+            "inputs": examples.rows(index),
+            "labels": examples.labels[index],
+            "weights": np.ones(len(index), "float32"),
+            "index": index,
         }
+        # Filled up afterwards: what is drawn depends on the real rows alone.
         rng = philox(0, f"evaluation/{self.split}", i)
         batch = self.dataset.transform(self.dataset, raw, rng, False)
-        return share(batch, self.shard)
+        return share(filled_up(batch, self.batch_size), self.shard)
+
+
+def filled_up(batch: Batch, size: int) -> Batch:
+    """The batch with rows of zeros, whose index is -1, up to this size."""
+    missing = size - len(batch["index"])
+    if not missing:
+        return batch
+
+    def filled(array: np.ndarray, value: int = 0) -> np.ndarray:
+        rows = np.full((missing, *array.shape[1:]), value, array.dtype)
+        return np.concatenate([array, rows])
+
+    def filled_input(value: Inputs) -> Inputs:
+        if isinstance(value, dict):
+            return {name: filled(array) for name, array in value.items()}
+        return filled(value)
+
+    filled_rows = {key: filled_input(value) for key, value in batch.items()}
+    return {**filled_rows, "index": filled(batch["index"], -1)}
 
 
 def balanced(weights: np.ndarray) -> np.ndarray:

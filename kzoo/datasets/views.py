@@ -21,12 +21,17 @@ def unlabelled(raw: Batch, inputs: Inputs) -> Batch:
 def two_views(
     dataset: Dataset, raw: Batch, rng: np.random.Generator, training: bool
 ) -> Batch:
-    """Two augmented versions of each example: inputs (batch, 2, ...)."""
+    """Two augmented versions of each example.
+
+    Inputs are a dict: ``views`` (batch, 2, ...), and ``real`` (batch,), which is 1, and
+    0 in the rows that fill a batch up.
+    """
     views = [
         dataset.preprocessing.inputs(augment(dataset.augmentation, raw["inputs"], rng))
         for _ in range(2)
     ]
-    return unlabelled(raw, np.stack(views, axis=1))
+    inputs = {"views": np.stack(views, axis=1), "real": raw["weights"]}
+    return unlabelled(raw, inputs)
 
 
 @dataclass(frozen=True)

@@ -172,7 +172,7 @@ def distill(
     run = Run(folder)
     wanted = chosen.report and found and where.is_chief
     if wanted and not (folder / REPORT).exists():
-        compare(found[0].run or found[0].model, run, planned.dataset)
+        compare(found[0].run or found[0].alone(), run, planned.dataset)
     return run
 
 
@@ -204,6 +204,7 @@ def compiled(
         student=student,
         **options.of_distiller(**changes),
     )
+    distiller.gathered = distributions.current().gathered
     distiller.compile(
         optimizer=optimizer(recipe, steps),
         loss=task_loss(planned.task, recipe),

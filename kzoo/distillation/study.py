@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from kzoo import distribution as distributions
 from kzoo import weights
 from kzoo.distillation.distill import distill, same_data
 from kzoo.models.distiller_options import METHODS, DistillerHParams
@@ -59,6 +60,7 @@ def study(
     options: Mapping[str, Any] | None = None,
     recipe: str | Recipe | None = None,
     data: Mapping[str, Any] | None = None,
+    distribution: str = "none",
     **settings: Any,
 ) -> list[dict[str, Any]]:
     """Trains the student alone and by each method, and tells whether it matters.
@@ -80,6 +82,7 @@ def study(
         options: of all methods.
         recipe: as in ``kzoo.train``.
         data: options of the dataset.
+        distribution: one of ``kzoo.distribution.KINDS``, for each run.
         **settings: of the student and the recipe, for all.
 
     Returns:
@@ -92,8 +95,8 @@ def study(
     names = [ALONE, *dict.fromkeys(("kd", *methods))]
     for name in names[1:]:
         DistillerHParams(method=name)  # unknown ones are told before anything runs
-    folder = Path(out)
-    shared = {"recipe": recipe, "data": dict(data or {})}
+    folder, where = Path(out), distributions.resolve(distribution)
+    shared = {"recipe": recipe, "data": dict(data or {}), "distribution": distribution}
     rows = []
     trainer = _Trainer(teacher, student, dataset, folder, dict(options or {}), shared)
     for name in names:
@@ -101,9 +104,10 @@ def study(
         for seed in range(seeds):
             run = trainer.run(chosen, folder / name / f"seed_{seed}", seed, settings)
             rows.append(_row(name, seed, chosen, run))
-    _write(folder / ROWS, rows)
     table = summary(rows)
-    _write(folder / TABLE, table)
+    if where.is_chief:
+        _write(folder / ROWS, rows)
+        _write(folder / TABLE, table)
     return table
 
 
@@ -191,8 +195,8 @@ class _Trainer:
             return self.teacher
         place = self.folder / "teacher" / f"seed_{seed}"
         log.info("the teacher %s, seed %s", self.teacher, seed)
-        data = self.shared["data"]
-        return train(self.teacher, self.dataset, out=place, data=data, seed=seed)
+        same = {name: self.shared[name] for name in ("data", "distribution")}
+        return train(self.teacher, self.dataset, out=place, seed=seed, **same)
 
 
 def _score(run: Run, split: str) -> float:

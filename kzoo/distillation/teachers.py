@@ -43,6 +43,14 @@ class Found:
         """The dataset that it was trained on; None where nobody knows."""
         return None if self.run is None else dict(self.run.config["dataset"])
 
+    def alone(self) -> keras.Model:
+        """The model for this process alone.
+
+        One that was loaded for all processes of a run would wait for the others.
+        """
+        in_folder = Path(self.source).is_dir()
+        return weights.load(Path(self.source)) if in_folder else self.model
+
     def to_json(self, dataset: Dataset) -> dict[str, Any]:
         """Who taught, what it had seen, and whether that was the student's split."""
         saw = self.saw

@@ -18,6 +18,11 @@ PARAMETER_SERVERS = (
     "'multi_worker', where all workers hold the weights"
 )
 
+# KerasTuner's own variables, of the chief of a sweep and its workers.
+TUNER_ID, ORACLE_IP, ORACLE_PORT = (
+    f"KERASTUNER_{name}" for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT")
+)
+
 # How long workers wait for one another, in seconds.
 START_SECONDS = "KZOO_START_SECONDS"
 DEFAULT_START_SECONDS = 300.0
@@ -198,6 +203,40 @@ def local_environment(
         # Without it JAX listens to the whole network.
         "JAX_COORDINATOR_BIND_ADDRESS": addresses[0],
     }
+
+
+def sweep_environment(rank: int, address: str) -> dict[str, str]:
+    """What a process of this machine must be told to take part in a sweep.
+
+    Rank 0 is the chief, which proposes trials and listens at the address; each of the
+    others trains those that it is given, on a GPU of its own where there are some.
+
+    Example:
+        >>> sweep_environment(0, "127.0.0.1:4000")["KERASTUNER_TUNER_ID"]
+        'chief'
+    """
+    host, _, port = address.rpartition(":")
+    told = {ORACLE_IP: host, ORACLE_PORT: port}
+    if rank == 0:
+        return told | {TUNER_ID: "chief"}
+    return told | {
+        TUNER_ID: worker_name(rank),
+        "CUDA_VISIBLE_DEVICES": one_device(rank - 1),
+    }
+
+
+def worker_name(rank: int) -> str:
+    """What a sweep's chief knows a process of this machine by."""
+    return f"worker_{rank - 1}"
+
+
+def one_device(number: int) -> str:
+    """A GPU, by its number among those that this process may use."""
+    known = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if known is None:
+        return str(number)
+    visible = [device for device in known.split(",") if device]
+    return visible[number % len(visible)] if visible else ""
 
 
 def free_addresses(count: int) -> tuple[str, ...]:

@@ -1,7 +1,8 @@
 """Processes of one job on this machine: started, watched, restarted and ended together.
 
 A process that dies takes the job with it, since the others wait for its share of every
-step. The job then starts again as it was, and goes on from its last snapshot.
+step. The job then starts again as it was, and goes on from its last snapshot. The
+processes of a sweep share its trials instead of a training; they live and die alike.
 """
 
 import logging
@@ -16,7 +17,12 @@ from pathlib import Path
 from types import FrameType
 from typing import IO
 
-from kzoo.distribution.cluster import START_SECONDS, free_addresses, local_environment
+from kzoo.distribution.cluster import (
+    START_SECONDS,
+    free_addresses,
+    local_environment,
+    sweep_environment,
+)
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +45,8 @@ class Job:
             goes to the terminal, and its log to the run's own ``log.txt``.
         max_restarts: how often the job may start again.
         start_seconds: how long the processes wait for one another.
+        sweep: whether the first one proposes trials, and the others train them. The
+            job then ends with the first.
     """
 
     command: tuple[str, ...]
@@ -47,6 +55,7 @@ class Job:
     logs: Path
     max_restarts: int = 0
     start_seconds: float = 300.0
+    sweep: bool = False
 
 
 def launch(job: Job, again: Callable[[Sequence[str]], Sequence[str]] = tuple) -> int:
@@ -89,7 +98,10 @@ class Processes:
         self.logs: list[IO[bytes]] = []
         self.running: list[subprocess.Popen[bytes]] = []
         for rank in range(job.workers):
-            told = local_environment(job.backend, rank, addresses)
+            if job.sweep:
+                told = sweep_environment(rank, addresses[0])
+            else:
+                told = local_environment(job.backend, rank, addresses)
             told |= {"KERAS_BACKEND": job.backend}
             told |= {START_SECONDS: f"{job.start_seconds:g}"}
             self.running.append(self._start(command, rank, told))
@@ -112,11 +124,16 @@ class Processes:
         )
 
     def watch(self, asked: "Asked") -> int:
-        """Returns the exit code once all have ended well, or one has not."""
+        """Returns the exit code once all have ended well, or one has not.
+
+        A worker of a sweep that comes too late for a trial would wait for a chief
+        that is gone.
+        """
         deadline = None
         while True:
             codes = [process.poll() for process in self.running]
-            if all(code == 0 for code in codes):
+            needed = codes[:1] if self.job.sweep else codes
+            if all(code == 0 for code in needed):
                 return 0
             if asked.signal is not None:
                 if deadline is None:

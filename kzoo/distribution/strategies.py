@@ -156,8 +156,12 @@ class Strategy(Distribution):
         context = tf.distribute.get_replica_context()
         if context is None or self.num_replicas == 1:
             return super().gathered(x)
-        rows = tf.shape(x)[0]
-        return context.all_gather(x, axis=0), context.replica_id_in_sync_group * rows
+        # As a sum: TensorFlow's all_gather fails inside a step of several workers.
+        rows, replicas = tf.shape(x)[0], context.num_replicas_in_sync
+        begin = context.replica_id_in_sync_group * rows
+        around = [[begin, (replicas - 1) * rows - begin]]
+        alone = tf.pad(x, around + [[0, 0]] * (len(x.shape) - 1))
+        return context.all_reduce(tf.distribute.ReduceOp.SUM, alone), begin
 
     def _by_itself(self, variable: Any) -> bool:
         """Whether each replica holds a value of its own."""

@@ -11,6 +11,7 @@ def nt_xent(
     temperature: float = 0.5,
     others: Any = None,
     begin: Any = 0,
+    real: Any = None,
 ) -> Any:
     """The normalised, temperature-scaled cross-entropy of two views.
 
@@ -25,6 +26,8 @@ def nt_xent(
         others: ``first`` and ``second`` of all replicas, (all, features) each; None =
             there is one replica.
         begin: the row of ``others`` that this replica's rows begin at.
+        real: (all,), 0 at the rows of ``others`` to compare with nothing; None = all
+            count.
 
     Returns:
         (batch,): the mean of the two views' losses.
@@ -38,13 +41,15 @@ def nt_xent(
     all_first, all_second = (first, second) if others is None else map(_unit, others)
     row = begin + ops.arange(ops.shape(first)[0])
     same = row[:, None] == ops.arange(ops.shape(all_first)[0])  # (batch, all)
+    real = ops.ones_like(all_first[:, 0]) if real is None else ops.cast(real, "float32")
+    lowest = -1e30 * (1 - real)  # (all,)
 
     def one_way(view: Any, own: Any, other: Any, partner: Any) -> Any:
         positive = ops.sum(view * partner, axis=-1) / temperature
         own_scores = ops.matmul(view, ops.transpose(own)) / temperature
         own_scores = ops.where(same, -1e30, own_scores)  # not with itself
         scores = ops.matmul(view, ops.transpose(other)) / temperature
-        both = ops.concatenate([own_scores, scores], axis=-1)  # (batch, 2 all)
+        both = ops.concatenate([own_scores + lowest, scores + lowest], axis=-1)
         return ops.logsumexp(both, axis=-1) - positive
 
     forth = one_way(first, all_first, all_second, second)

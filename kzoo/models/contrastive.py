@@ -34,6 +34,9 @@ class ContrastiveHParams(HParams):
 class Contrastive(keras.Model):
     """Two views of each example (batch, 2, ...) -> what each example costs (batch,).
 
+    Inputs are a dict of ``views`` and ``real`` (batch,): from rows where it is 0, which
+    fill a batch up, no example is told.
+
     Attributes:
         gathered: of a replica's (batch, features), those of all replicas, and the row
             that its own begin at.
@@ -56,18 +59,21 @@ class Contrastive(keras.Model):
         self.projection.build((None, hparams.projection_units))
         self.built = True
 
-    def call(self, views: Any, training: bool = False) -> Any:
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        views, real = inputs["views"], inputs["real"]
         # Both views go through together, so that one statistic normalises them.
         x = ops.concatenate([views[:, 0], views[:, 1]], axis=0)
         x = self.projection(self.hidden(self.encoder(x, training=training)))
         first, second = ops.split(x, 2, axis=0)  # (batch, projection_dim)
         all_first, begin = self.gathered(first)
         others = all_first, self.gathered(second)[0]
-        return nt_xent(first, second, self.hparams.temperature, others, begin)
+        all_real = self.gathered(real)[0]
+        heat = self.hparams.temperature
+        return nt_xent(first, second, heat, others, begin, all_real)
 
 
 def build(hparams: ContrastiveHParams, encoder: keras.Model) -> keras.Model:
-    """(batch, 2, ...) -> (batch,)."""
+    """``views`` (batch, 2, ...) and ``real`` (batch,) -> (batch,)."""
     return Contrastive(hparams, encoder)
 
 

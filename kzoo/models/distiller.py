@@ -11,7 +11,7 @@ compile and fit it like any model, then take its ``.student``.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -61,7 +61,13 @@ class Distiller(keras.Model):
     A training step runs the student once and the teacher once, logits and taps
     together. ``predict`` and ``evaluate`` run the student alone, and give its own loss.
     Labels below 0 are unknown: such examples learn from the teacher only.
+
+    Attributes:
+        gathered: of a replica's (batch, ...), those of all replicas, and the row that
+            its own begin at.
     """
+
+    gathered: Callable[[Any], tuple[Any, Any]]
 
     def __init__(
         self,
@@ -74,6 +80,7 @@ class Distiller(keras.Model):
         check(hparams, teachers, student)
         self.hparams = hparams
         self.student = student
+        self.gathered = lambda x: (x, 0)
         self.pairs = {
             name: pairs_of(name, hparams, teachers[0], student)
             for name in hparams.methods
@@ -222,6 +229,7 @@ class Distiller(keras.Model):
             return losses.dkd(z, x, labels, temperature, *terms)
         if name == "dist":
             terms = (hparams.dist_beta, hparams.dist_gamma)
+            z, x, weights = self._of_all(z, x, weights)
             return losses.dist(z, x, temperature, *terms, weights=weights)
         if name == "hard":
             return losses.hard(z, x, mask)
@@ -264,10 +272,15 @@ class Distiller(keras.Model):
         return getattr(losses, name)(t, s, mask)
 
     def _on_batch(self, name: str, t: Any, s: Any, weights: Any) -> Any:
+        t, s, weights = self._of_all(t, s, weights)
         if name == "rkd":
             terms = (self.hparams.rkd_distance, self.hparams.rkd_angle)
             return losses.rkd(t, s, *terms, weights=weights)
         return getattr(losses, name)(t, s, weights=weights)
+
+    def _of_all(self, *parts: Any) -> list[Any]:
+        """The rows of all replicas, for what compares the examples of a batch."""
+        return [None if x is None else self.gathered(x)[0] for x in parts]
 
     def _projections(self) -> dict[str, Projection]:
         """One for each pair of taps that differ in width or places."""

@@ -116,7 +116,7 @@ def _standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
         raise ValueError(f"existing={existing!r} is not one of {', '.join(EXISTING)}")
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file")
-    if not folder.exists() or not any(_visible(folder)):
+    if not folder.exists() or not any(visible(folder)):
         return "new"
     if not (folder / CONFIG).exists():
         raise ValueError(f"{folder} is not empty and holds no run; choose another")
@@ -178,7 +178,7 @@ def prepared(folder: Path, config: Mapping[str, Any], existing: str) -> Iterator
 
 @contextmanager
 def _prepared(folder: Path, config: Mapping[str, Any], existing: str) -> Iterator[None]:
-    if existing == "fresh" and folder.exists() and any(_visible(folder)):
+    if existing == "fresh" and folder.exists() and any(visible(folder)):
         with locked(folder):
             move_aside(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -195,7 +195,8 @@ def _prepared(folder: Path, config: Mapping[str, Any], existing: str) -> Iterato
         yield
 
 
-def _visible(folder: Path) -> list[Path]:
+def visible(folder: Path) -> list[Path]:
+    """What a folder holds beside the lock and the launcher's logs."""
     return [path for path in folder.iterdir() if path.name not in (LOCK, LOGS)]
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from kzoo import weights
 from kzoo.training import Run
-from kzoo.training.run import LOCK, decisive
+from kzoo.training.run import decisive, visible
 from kzoo.tuning import records
 from kzoo.tuning.report import BEST
 
@@ -84,7 +84,7 @@ def check_standing(folder: Path, config: Mapping[str, Any]) -> None:
     if not folder.exists():
         return
     if not (folder / SWEEP).exists():
-        if any(path.name != LOCK for path in folder.iterdir()):
+        if visible(folder):
             raise ValueError(
                 f"{folder} is not empty and holds no sweep; choose another"
             )

@@ -9,7 +9,7 @@ from typing import Any
 from kzoo import distribution as distributions
 from kzoo import hparams, weights
 from kzoo.training import Recipe
-from kzoo.training.run import locked, logged, move_aside
+from kzoo.training.run import locked, logged, move_aside, visible
 from kzoo.tuning.oracles import ORACLES
 from kzoo.tuning.report import Reporter
 from kzoo.tuning.request import Request, TuneOptions
@@ -132,7 +132,7 @@ def tune(
     if part == "worker":
         be_worker(oracle, trained, request.options.wait_seconds)
         return Sweep(folder)
-    if existing == "fresh" and folder.exists():
+    if existing == "fresh" and folder.exists() and visible(folder):
         with locked(folder):
             move_aside(folder)
     config = request.config(base, search)

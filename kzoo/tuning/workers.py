@@ -27,6 +27,13 @@ import keras_tuner
 from keras_tuner.engine.trial import Trial, TrialStatus
 
 from kzoo import weights
+from kzoo.distribution.cluster import (
+    ORACLE_IP,
+    ORACLE_PORT,
+    TUNER_ID,
+    sweep_environment,
+    worker_name,
+)
 from kzoo.tuning import records
 from kzoo.tuning.oracle import SweepOracle
 from kzoo.tuning.oracles import ORACLES
@@ -40,10 +47,6 @@ REQUEST = "request.json"
 MOST_DEATHS = 3
 POLL_SECONDS = 0.2
 
-ID, IP, PORT = (
-    f"KERASTUNER_{name}" for name in ("TUNER_ID", "ORACLE_IP", "ORACLE_PORT")
-)
-
 
 def role() -> str:
     """``alone``, ``chief`` or ``worker``, as KerasTuner's variables say.
@@ -51,12 +54,13 @@ def role() -> str:
     Raises:
         ValueError: some of them are missing.
     """
-    missing = [name for name in (IP, PORT, ID) if name not in os.environ]
-    if IP in missing:
+    known = (ORACLE_IP, ORACLE_PORT, TUNER_ID)
+    missing = [name for name in known if name not in os.environ]
+    if ORACLE_IP in missing:
         return "alone"
     if missing:
-        raise ValueError(f"{IP} is set, and {' and '.join(missing)} is not")
-    return "chief" if "chief" in os.environ[ID] else "worker"
+        raise ValueError(f"{ORACLE_IP} is set, and {' and '.join(missing)} is not")
+    return "chief" if "chief" in os.environ[TUNER_ID] else "worker"
 
 
 @contextmanager
@@ -86,8 +90,9 @@ def served(oracle: SweepOracle, address: str) -> Iterator[int]:
 
 def be_chief(oracle: SweepOracle) -> None:
     """Serves workers on other machines until all trials have ended."""
-    with served(oracle, f"{os.environ[IP]}:{os.environ[PORT]}"):
-        log.info("the chief listens at %s:%s", os.environ[IP], os.environ[PORT])
+    address = _address()
+    with served(oracle, address):
+        log.info("the chief listens at %s", address)
         while not oracle.over:
             time.sleep(POLL_SECONDS)
         time.sleep(5 * POLL_SECONDS)  # for the last worker to hear of it
@@ -101,15 +106,20 @@ def be_worker(oracle: SweepOracle, trials: Trials, wait_seconds: float) -> None:
     """
     import grpc
 
-    address = f"{os.environ[IP]}:{os.environ[PORT]}"
-    with grpc.insecure_channel(address) as channel:
+    with grpc.insecure_channel(_address()) as channel:
         try:
             grpc.channel_ready_future(channel).result(timeout=wait_seconds)
         except grpc.FutureTimeoutError:
             raise ValueError(
-                f"no chief answers at {address} ({IP}, {PORT}) after {wait_seconds:g} s"
+                f"no chief answers at {_address()} ({ORACLE_IP}, {ORACLE_PORT}) after "
+                f"{wait_seconds:g} s"
             ) from None
     SweepTuner(oracle, trials).search()
+
+
+def _address() -> str:
+    """Where the chief listens."""
+    return f"{os.environ[ORACLE_IP]}:{os.environ[ORACLE_PORT]}"
 
 
 # Workers on this machine.
@@ -119,23 +129,26 @@ def be_worker(oracle: SweepOracle, trials: Trials, wait_seconds: float) -> None:
 class Worker:
     """A process that runs trials."""
 
-    name: str
+    rank: int
     process: "subprocess.Popen[bytes]"
     deaths: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """What the oracle knows it by."""
+        return worker_name(self.rank)
 
 
 def run_workers(oracle: SweepOracle, request: Request, sweep: Path, count: int) -> None:
     """Starts so many workers, serves them, and replaces those that die."""
     weights.write_json(sweep / REQUEST, request.to_json())
     with served(oracle, "127.0.0.1:0") as port:
-        workers = [
-            Worker(f"worker_{i}", start(sweep, f"worker_{i}", i, port))
-            for i in range(count)
-        ]
+        ranks = range(1, count + 1)  # the chief is rank 0
+        workers = [Worker(rank, start(sweep, rank, port)) for rank in ranks]
         try:
             while workers:
                 time.sleep(POLL_SECONDS)
-                for i, worker in enumerate(list(workers)):
+                for worker in list(workers):
                     code = worker.process.poll()
                     if code is None:
                         continue
@@ -144,7 +157,7 @@ def run_workers(oracle: SweepOracle, request: Request, sweep: Path, count: int) 
                         workers.remove(worker)
                     else:
                         bury(oracle, worker, code, sweep)
-                        worker.process = start(sweep, worker.name, i, port)
+                        worker.process = start(sweep, worker.rank, port)
         finally:
             for worker in workers:
                 worker.process.send_signal(signal.SIGTERM)
@@ -152,19 +165,17 @@ def run_workers(oracle: SweepOracle, request: Request, sweep: Path, count: int) 
                 let_go(worker.process)
 
 
-def start(sweep: Path, name: str, device: int, port: int) -> "subprocess.Popen[bytes]":
+def start(sweep: Path, rank: int, port: int) -> "subprocess.Popen[bytes]":
     """A worker's process. It ends when this one does, whose pipe it listens to."""
     program = "import sys; from kzoo.tuning.workers import work; work(sys.argv[1])"
     environment = {
         **os.environ,
-        ID: name,
-        IP: "127.0.0.1",
-        PORT: str(port),
+        **sweep_environment(rank, f"127.0.0.1:{port}"),
         "KERAS_BACKEND": keras.config.backend(),
         "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
-        "CUDA_VISIBLE_DEVICES": one_device(device),
     }
-    told = open(sweep / f"{name}.log", "ab")  # noqa: SIM115 (the child's, closed below)
+    path = sweep / f"{worker_name(rank)}.log"
+    told = open(path, "ab")  # noqa: SIM115 (the child's, closed below)
     with told:
         return subprocess.Popen(
             [sys.executable, "-c", program, str(sweep)],
@@ -180,15 +191,6 @@ def let_go(process: "subprocess.Popen[bytes]") -> None:
     process.wait()
     if process.stdin is not None:
         process.stdin.close()
-
-
-def one_device(number: int) -> str:
-    """The worker's GPU, by its number among those that this process may use."""
-    known = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if known is None:
-        return str(number)
-    visible = [device for device in known.split(",") if device]
-    return visible[number % len(visible)] if visible else ""
 
 
 def bury(oracle: SweepOracle, worker: Worker, code: int, sweep: Path) -> None:

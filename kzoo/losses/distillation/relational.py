@@ -1,8 +1,7 @@
 """Losses on a batch: how its examples stand to one another.
 
 Each compares (batch, batch) relations, so that widths may differ. Examples of weight 0
-are left out: the rest gives what it would give alone. Under data parallelism the batch
-is that of a replica.
+are left out: the rest gives what it would give alone.
 """
 
 from typing import Any
