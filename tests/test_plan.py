@@ -1,6 +1,7 @@
 """From a request to a run: whose word counts, and what is refused."""
 
 import logging
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -163,6 +164,17 @@ def test_model_that_does_not_serve_names_those_that_do(
     text = str(error.value)
     assert text.startswith(f"{model} does not serve {dataset}, which is ")
     assert f"models that do: {able}" in text
+
+
+def test_summaries_without_their_scorer_are_refused_before_the_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [f"it rains {i} times,rain {i}" for i in range(30)]
+    (tmp_path / "news.csv").write_text("\n".join(["article,summary", *rows]))
+    monkeypatch.setitem(sys.modules, "rouge_score", None)
+    data = {"task": "summarization", "tokenizer": "character"}
+    with pytest.raises(ValueError, match=r"needs rouge-score: pip install 'kzoo\[text"):
+        plan("t5_small", f"csv:{tmp_path}/news.csv", data=data)
 
 
 def test_user_may_repeat_what_the_dataset_fixes() -> None:

@@ -104,11 +104,60 @@ class Glue(Greys):  # as the set of this name: no classes in its test split
             yield i, {"premise": f"first {i}", "hypothesis": f"second {i}",
                       "label": i % 3 if known else -1}
 
+class News(Greys):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        names = ("article", "highlights", "publisher", "id")
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(
+                {name: tfds.features.Text() for name in names}
+            ),
+            supervised_keys=("article", "highlights"),
+        )
+
+    def _generate_examples(self, start, end):
+        for i in range(start, end):
+            yield i, {"article": f"Day {i}. It rains.", "highlights": f"rain {i}",
+                      "publisher": "us", "id": str(i)}
+
+class Rain(Greys):
+    VERSION = tfds.core.Version("1.0.0")
+    BUILDER_CONFIGS = [tfds.core.BuilderConfig(name="de-en")]
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.Translation(languages=("de", "en")),
+            supervised_keys=("de", "en"),
+        )
+
+    def _generate_examples(self, start, end):
+        for i in range(start, end):
+            yield i, {"en": f"{i} drops", "de": f"{i} Tröpfchen"}
+
+class Plays(Greys):
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _info(self):
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict({"text": tfds.features.Text()}),
+        )
+
+    def _split_generators(self, manager):
+        return {name: self._generate_examples(name)
+                for name in ("train", "validation", "test")}
+
+    def _generate_examples(self, name):
+        yield name, {"text": f"Enter {name}.\\n\\nExit."}
+
 class Numbered(Greys):
     VERSION = tfds.core.Version("1.0.0")
     label = tfds.features.Scalar(np.int64)
 
-for builder in (Greys, Colours, Sentences, Glue, Numbered):
+for builder in (Greys, Colours, Sentences, Glue, News, Rain, Plays, Numbered):
     builder(data_dir=sys.argv[1], file_format="array_record").download_and_prepare()
 assert "tensorflow" not in sys.modules
 """
@@ -116,7 +165,7 @@ assert "tensorflow" not in sys.modules
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """A folder with the sets greys, colours, sentences and numbered."""
+    """A folder with these sets."""
     folder = tmp_path_factory.mktemp("tfds")
     subprocess.run(
         [sys.executable, "-c", WITHOUT_TENSORFLOW + WRITER, folder],
@@ -207,6 +256,54 @@ def test_texts_come_with_a_tokenizer_of_their_training_split(prepared: str) -> N
     assert batch["inputs"].dtype == np.int32
 
 
+def decoded(data: Any, rows: np.ndarray, without: int = 0) -> list[str]:
+    return data.preprocessing.tokenizer.decode(
+        [row[row > without].tolist() for row in rows]
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "source", "text"),
+    [
+        ("news", "summarization", "Day {}. It rains.", "rain {}"),
+        ("rain/de-en", "translation", "{} Tröpfchen", "{} drops"),
+    ],
+)
+def test_texts_to_write(
+    prepared: str, name: str, task: str, source: str, text: str
+) -> None:
+    options = {"data_dir": prepared, "tokenizer": "bpe", "max_vocab_size": 300}
+    data = kzoo.load_dataset(name, **options)
+    assert (data.spec.task, data.spec.inputs) == (task, "pairs")
+    found = {}
+    for split in SPLITS:
+        rows, labels = all_rows(data, split), data.splits[split].labels
+        assert (labels[np.arange(len(labels)), (labels >= 0).sum(1) - 1] == 2).all()
+        texts = decoded(data, np.where(labels == 2, -1, labels))
+        numbers = [int("".join(filter(str.isdigit, one))) for one in texts]
+        assert texts == [text.format(number) for number in numbers]
+        sources = decoded(data, rows["tokens"])
+        assert sources == [source.format(number) for number in numbers]
+        found[split] = numbers
+    assert sorted(found["test"]) == list(range(90, 120))
+    assert sorted([*found["train"], *found["validation"]]) == list(range(90))
+    with pytest.raises(ValueError, match="more than max_length=3; truncate=true cuts"):
+        kzoo.load_dataset(name, **options, max_length=3)
+    cut = kzoo.load_dataset(name, **options, max_length=3, truncate=True)
+    assert cut.splits["train"].labels.shape[1] == 4  # and the end token
+
+
+def test_running_text_has_its_own_splits(prepared: str) -> None:
+    options = {"tokenizer": "character", "window": 8}
+    data = kzoo.load_dataset("plays", data_dir=prepared, **options)
+    assert data.spec.task == "language-modeling"
+    assert data.splits["train"].labels.shape[1] == 8
+    labels = data.splits["train"].labels.reshape(1, -1)
+    # All but the first character are to be guessed.
+    assert decoded(data, labels) == ["nter train.\n\nExit."]
+    assert len(data.splits["validation"]) == 3  # 23 of its 24 characters
+
+
 def test_labels_are_read_once_and_then_from_their_file(
     prepared: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -266,6 +363,32 @@ def test_run_on_a_set_is_scored_on_the_same_split(
 # --- mocked -----------------------------------------------------------------------
 
 
+def mocked(folder: Path, name: str, **counts: int) -> Any:
+    """The package's mock of a set that has so many examples in its splits."""
+    package = pytest.importorskip("tensorflow_datasets")
+    pytest.importorskip("tensorflow")
+    builder = package.builder(name, data_dir=folder, file_format="array_record")
+    parts = [
+        package.core.splits.SplitInfo(
+            name=split,
+            shard_lengths=[count],
+            num_bytes=1,
+            filename_template=package.core.ShardedFileTemplate(
+                dataset_name=builder.name,
+                data_dir=builder.data_dir,
+                split=split,
+                filetype_suffix="array_record",
+            ),
+        )
+        for split, count in counts.items()
+    ]
+    builder.info.set_splits(package.core.splits.SplitDict(parts))
+    Path(builder.data_dir).mkdir(parents=True)
+    builder.info.write_to_directory(builder.data_dir)
+    most = max(counts.values())
+    return package.testing.mock_data(num_examples=most, data_dir=folder)
+
+
 @pytest.mark.parametrize(
     ("name", "shape", "classes"),
     [("mnist", (28, 28, 1), 10), ("cifar10", (32, 32, 3), 10)],
@@ -273,31 +396,7 @@ def test_run_on_a_set_is_scored_on_the_same_split(
 def test_shapes_of_mocked_sets(
     tmp_path: Path, name: str, shape: tuple[int, ...], classes: int
 ) -> None:
-    package = pytest.importorskip("tensorflow_datasets")
-    pytest.importorskip("tensorflow")
-    builder = package.builder(name, data_dir=tmp_path, file_format="array_record")
-    counts = {"train": 40, "test": 12}
-    builder.info.set_splits(
-        package.core.splits.SplitDict(
-            [
-                package.core.splits.SplitInfo(
-                    name=split,
-                    shard_lengths=[count],
-                    num_bytes=1,
-                    filename_template=package.core.ShardedFileTemplate(
-                        dataset_name=name,
-                        data_dir=builder.data_dir,
-                        split=split,
-                        filetype_suffix="array_record",
-                    ),
-                )
-                for split, count in counts.items()
-            ]
-        )
-    )
-    Path(builder.data_dir).mkdir(parents=True)
-    builder.info.write_to_directory(builder.data_dir)
-    with package.testing.mock_data(num_examples=40, data_dir=tmp_path):
+    with mocked(tmp_path, name, train=40, test=12):
         data = kzoo.load_dataset(name, data_dir=str(tmp_path))
         side = shape[0]
         assert data.spec.hparams == {
@@ -313,11 +412,43 @@ def test_shapes_of_mocked_sets(
         assert len(data.splits["test"]) == 12
 
 
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [
+        ("tiny_shakespeare", "language-modeling"),
+        ("wmt14_translate/de-en", "translation"),
+        ("cnn_dailymail", "summarization"),
+    ],
+)
+def test_tasks_of_mocked_texts(tmp_path: Path, name: str, task: str) -> None:
+    with mocked(tmp_path, name, train=9, validation=4, test=5):
+        options = {"tokenizer": "character", "max_length": 1000}
+        data = kzoo.load_dataset(name, data_dir=str(tmp_path), **options)
+        assert data.spec.task == task
+        batch = data.train_batches(6, 0)[0]
+        if task == "language-modeling":
+            assert batch["inputs"].shape == batch["labels"].shape == (6, 128)
+            return
+        assert [len(data.splits[split]) for split in SPLITS] == [9, 4, 5]
+        read = batch["inputs"]["decoder_tokens"]
+        assert read.shape == batch["labels"].shape
+        assert (read[:, 0] == data.spec.hparams["start_token_id"]).all()
+
+
 # --- what keeps them away ---------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("name", "version"),
+    [
+        ("mnist", "3.0.1"),
+        ("tiny_shakespeare", "1.0.0"),
+        ("cnn_dailymail", "3.4.0"),
+        ("wmt14_translate/de-en", "1.0.0"),
+    ],
+)
 def test_without_a_network_one_error_says_what_to_run(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    name: str, version: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorflow_datasets")
     # A proxy where nobody listens: the same error with a network and without one.
@@ -325,14 +456,13 @@ def test_without_a_network_one_error_says_what_to_run(
     monkeypatch.delenv("NO_PROXY", raising=False)
     monkeypatch.delenv("no_proxy", raising=False)
     with pytest.raises(UnavailableError) as error:
-        kzoo.load_dataset("mnist", data_dir=str(tmp_path))
+        kzoo.load_dataset(name, data_dir=str(tmp_path))
     message = str(error.value)
     assert "\n" not in message
-    assert (
-        f"mnist is not in {tmp_path}/mnist/3.0.1, and there is no network (" in message
-    )
+    where = f"{tmp_path}/{name}/{version}"
+    assert f"{name} is not in {where}, and there is no network (" in message
     assert "refused" in message
-    call = f"kzoo.load_dataset('mnist', data_dir='{tmp_path}')"
+    call = f"kzoo.load_dataset('{name}', data_dir='{tmp_path}')"
     assert message.endswith(
         f'on a machine with a network run: python -c "import kzoo; {call}"'
     )
@@ -382,7 +512,8 @@ def test_set_that_is_being_prepared_is_told(tmp_path: Path) -> None:
 def test_set_of_another_kind_is_told(prepared: str) -> None:
     message = (
         r"^numbered has id \(Text\), image \(Image\), label \(Scalar\); kzoo reads "
-        "sets of one image, one text or two, with one class$"
+        "sets of one image, one text or two, with one class; of running text; and of a "
+        "text to write from another one$"
     )
     with pytest.raises(ValueError, match=message):
         kzoo.load_dataset("numbered", data_dir=prepared)

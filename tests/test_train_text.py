@@ -1,5 +1,6 @@
 """Decoders trained end to end, scored by what they write."""
 
+import json
 import math
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 import kzoo
 from kzoo.cli.main import main
+from kzoo.training import Run
 from kzoo.training.evaluate import split_answers
 
 SMALL = {"epochs": 1, "batch_size": 32, "warmup_steps": 0}
@@ -46,6 +48,42 @@ def test_translation(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert main(words) == 0
     written = kzoo.generate(model, [sources[0]], max_new_tokens=3)
     assert capsys.readouterr().out == tokenizer.decode(written)[0] + "\n"
+
+
+@pytest.mark.slow
+def test_summarization(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From a table to ROUGE of what the model writes, and to a summary."""
+    file, out = tmp_path / "news.csv", str(tmp_path / "run")
+    towns = ("Oslo", "Rome", "Bonn")
+    rows = [f"On day {i} it rains in {towns[i % 3]}.,rain {i}" for i in range(60)]
+    file.write_text("\n".join(["article,highlights", *rows]), encoding="utf-8")
+    words = ["train", "t5_small", "--dataset", f"csv:{file}", "--out", out, "--json"]
+    words += ["--data", "task=summarization", "--data", "tokenizer=bpe"]
+    words += ["--epochs", "1", "--batch-size", "32", "--set", "warmup_steps=0"]
+    sizes = ("hidden_dim=16", "num_heads=2", "num_layers=1", "mlp_dim=16")
+    words += [word for size in sizes for word in ("--set", size)]
+    assert main(words) == 0
+    told = json.loads(capsys.readouterr().out)["test"]
+
+    rouge_scorer = pytest.importorskip("rouge_score.rouge_scorer", reason="[text]")
+    run = Run(Path(out))
+    dataset = kzoo.load_dataset(f"csv:{file}", task="summarization", tokenizer="bpe")
+    found = split_answers(run.load(), dataset, "test")
+    scorer = rouge_scorer.RougeScorer(["rouge1", "rougeL"], use_stemmer=True)
+    assert set(found.references) <= {f"rain {i}" for i in range(60)}
+    scored = [
+        scorer.score(text, written)
+        for text, written in zip(found.references, found.written, strict=True)
+    ]
+    for name, theirs in (("rouge_1", "rouge1"), ("rouge_l", "rougeL")):
+        expected = np.mean([score[theirs].fmeasure for score in scored])
+        assert told[name] == pytest.approx(expected)
+
+    assert main(["evaluate", out, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == pytest.approx(told)
+    article = "On day 7 it rains in Rome."
+    assert main(["generate", out, article, "--option", "max_new_tokens=4"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
 
 
 @pytest.mark.slow

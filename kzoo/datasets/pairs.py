@@ -1,13 +1,14 @@
 """Pairs of texts, of which a model reads the first and writes the second."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from kzoo.datasets.dataset import Dataset, Spec, Split, fingerprint
 from kzoo.hparams import HParams
 from kzoo.preprocessing import Preprocessing
-from kzoo.preprocessing.text import PAD, UNKNOWN, train_tokenizer
+from kzoo.preprocessing.text import PAD, UNKNOWN, check_length, train_tokenizer
 
 START, END = "[START]", "[END]"
 SPECIALS = (PAD, START, END, UNKNOWN)  # 0, 1, 2, 3
@@ -24,6 +25,7 @@ def from_pairs(
     tokenizer: str = "character",
     vocab_size: int = 8000,
     max_length: int = 512,
+    truncate: bool = False,
 ) -> Dataset:
     """A dataset of pairs of texts by split, with one tokeniser for both sides.
 
@@ -35,15 +37,23 @@ def from_pairs(
         tokenizer: a kind of ``kzoo.preprocessing.text``; it learns from the training
             split alone.
         vocab_size: tokens at most.
-        max_length: tokens of a source or a text at most; longer ones are cut.
+        max_length: tokens of a source or a text at most.
+        truncate: longer ones are cut; else they are refused.
+
+    Raises:
+        ValueError: a text is too long, and is not to be cut.
     """
     texts = (text for pair in pairs["train"] for text in pair)
     made = train_tokenizer(tokenizer, texts, vocab_size, SPECIALS)
+
+    def encoded(side: Iterable[str]) -> list[list[int]]:
+        texts = list(side)
+        found = made.encode(texts, max_length if truncate else None)
+        check_length(texts, found, max_length)
+        return found
+
     ids = {
-        key: (
-            made.encode([source for source, _ in value], max_length - 1),
-            made.encode([text for _, text in value], max_length - 1),
-        )
+        key: tuple(encoded(side) for side in zip(*value, strict=True))
         for key, value in pairs.items()
     }
     # One width for all splits, so that few shapes are compiled.
@@ -65,6 +75,22 @@ def from_pairs(
         splits=splits,
         spec=Spec(task, "pairs", hparams, (), fingerprint(splits)),
         preprocessing=Preprocessing(tokenizer=made),
+    )
+
+
+def chosen_pairs(
+    name: str, options: Any, pairs: Mapping[str, Pairs], task: str
+) -> Dataset:
+    """:func:`from_pairs` as a ``TextOptions`` says."""
+    return from_pairs(
+        name,
+        options,
+        pairs,
+        task=task,
+        tokenizer=options.tokenizer,
+        vocab_size=options.max_vocab_size,
+        max_length=options.max_length,
+        truncate=options.truncate,
     )
 
 

@@ -1,7 +1,7 @@
 """CSV files: ``csv:PATH``, a row an example.
 
 The first line names the columns. One column of texts or of image files goes in, or
-some of numbers; one column is the label, or a number to predict.
+some of numbers; one column is the label, a number to predict, or a text to write.
 """
 
 import codecs
@@ -28,12 +28,14 @@ from kzoo.datasets.folder import (
     images_dataset,
 )
 from kzoo.datasets.labeling import labelled_words
+from kzoo.datasets.pairs import chosen_pairs
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp, nearest
 from kzoo.preprocessing.images import read_image
 
 SPLITS = ("train", "validation", "test")
 TABLES = (".csv", ".tsv")
+WRITTEN = ("translation", "summarization")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,8 +50,9 @@ class TableOptions(TextOptions, ImageOptions):
     task: str | None = hp(
         None,
         "none = regression where labels are numbers with a fraction; sequence-labeling "
-        "= a class each word, both with spaces between them",
-        choices=(None, "classification", "regression", "sequence-labeling"),
+        "= a class each word, both with spaces between them; translation or "
+        "summarization = a text to write",
+        choices=(None, "classification", "regression", "sequence-labeling", *WRITTEN),
     )
 
 
@@ -178,6 +181,8 @@ def from_csv(path: str, options: TableOptions) -> Dataset:
         raise ValueError(f"{table.path} has no column beside {label!r}")
     if options.task == "sequence-labeling":
         return _labelled_words(table, columns, label, options)
+    if options.task in WRITTEN:
+        return _written(table, columns, label, options)
     labels, classes = _labels(table, label, options.task)
     inputs = raw_inputs(table, columns)
     splits = _splits(table, inputs, labels, options, classes)
@@ -203,12 +208,7 @@ def _labelled_words(
     table: Table, columns: Sequence[str], label: str, options: TableOptions
 ) -> Dataset:
     """A column of words and one of their classes."""
-    if len(columns) > 1:
-        raise ValueError(
-            f"{table.path}: words are in one column, of {', '.join(columns)}; name it "
-            "by inputs="
-        )
-    texts = np.array(table.column(columns[0]), object)
+    texts = _one_text(table, columns)
     words = [text.split() for text in texts]
     tags = [field.split() for field in table.column(label)]
     parts = _splits(table, texts, np.arange(len(texts)), options, ())
@@ -217,6 +217,29 @@ def _labelled_words(
         for name, part in parts.items()
     }
     return labelled_words(f"csv:{table.path}", options, splits)
+
+
+def _written(
+    table: Table, columns: Sequence[str], label: str, options: TableOptions
+) -> Dataset:
+    """A column of texts to read and one of those to write."""
+    sources, texts = _one_text(table, columns), table.column(label)
+    parts = _splits(table, sources, np.arange(len(texts)), options, ())
+    pairs = {
+        name: [(str(sources[i]), texts[i]) for i in part.labels]
+        for name, part in parts.items()
+    }
+    return chosen_pairs(f"csv:{table.path}", options, pairs, str(options.task))
+
+
+def _one_text(table: Table, columns: Sequence[str]) -> np.ndarray:
+    """The one column of texts."""
+    if len(columns) > 1:
+        raise ValueError(
+            f"{table.path}: texts are in one column, of {', '.join(columns)}; name it "
+            "by inputs="
+        )
+    return np.array(table.column(columns[0]), object)
 
 
 def _images(

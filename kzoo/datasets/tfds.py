@@ -1,6 +1,8 @@
 """Sets of TensorFlow Datasets by their names: ``mnist``, ``cifar10``, ``imdb_reviews``.
 
-Images, texts or pairs of texts (GLUE), each with one class.
+Images, texts or pairs of texts (GLUE), each with one class; running text
+(``tiny_shakespeare``); texts to translate (``wmt14_translate/de-en``) or to summarize
+(``cnn_dailymail``).
 
 They are prepared as array_record, which takes a network, a disk and TensorFlow once,
 and then read record by record, which takes none of these.
@@ -22,7 +24,9 @@ import numpy as np
 from kzoo.datasets.dataset import Dataset, Split
 from kzoo.datasets.embedded import hashed_draws
 from kzoo.datasets.folder import ImageOptions, images_dataset
+from kzoo.datasets.language import from_texts
 from kzoo.datasets.loading import parallel_map
+from kzoo.datasets.pairs import chosen_pairs
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp
 from kzoo.preprocessing.images import read_image
@@ -52,6 +56,9 @@ class TfdsOptions(ImageOptions, TextOptions):
 
     data_dir: str | None = hp(
         None, "where they lie; none = $TFDS_DATA_DIR or ~/tensorflow_datasets"
+    )
+    window: int = hp(
+        128, "tokens of running text that are read at a time", min=1, max=1_000_000
     )
 
 
@@ -100,7 +107,7 @@ class Records:
 
 
 def from_tfds(name: str, options: TfdsOptions) -> Dataset:
-    """A set of classified images or texts, prepared first if it is not there yet.
+    """A set, prepared first if it is not there yet.
 
     Where the set has no validation or no test split, the one it has is the test split
     and an eighth of the training examples validates; with neither, 20 % are for the
@@ -118,15 +125,15 @@ def from_tfds(name: str, options: TfdsOptions) -> Dataset:
     """
     tfds = _imported(name)
     builder = opened(tfds, name, options.data_dir)
-    keys = _keys(tfds, name, builder)
-    classes = tuple(builder.info.features[keys[-1]].names)
+    task, keys = _kind(tfds, name, builder)
+    classes = tuple(getattr(builder.info.features[keys[-1]], "names", ()))
     parts = _split(builder, options.seed)
-    if isinstance(builder.info.features[keys[0]], tfds.features.Text):
-        texts = {
-            split: _texts(name, builder.as_data_source(own), index, keys)
+    if task != "image-classification":
+        columns = {
+            split: _columns(builder.as_data_source(own), index, keys)
             for split, (own, index) in parts.items()
         }
-        return text_dataset(name, options, texts, classes)
+        return _of_texts(name, options, task, columns, classes)
     size, channels = _shape(builder.info.features[keys[0]].shape, options)
     skip = {keys[0]: tfds.decode.SkipDecoding()}
     splits = {
@@ -154,20 +161,43 @@ def _shape(
     return size, options.channels or channels or 3
 
 
-def _texts(
-    name: str, source: Sequence[Any], index: np.ndarray, keys: tuple[str, ...]
-) -> Split:
+def _columns(
+    source: Sequence[Any], index: np.ndarray, keys: tuple[str, ...]
+) -> list[list[Any]]:
+    """What these features hold in these records, texts as str."""
     records = [source[i] for i in index.tolist()]
-    columns = [
-        np.array([one[key].decode("utf-8") for one in records], object)
-        for key in keys[:-1]
-    ]
-    pair = dict(zip(("first", "second"), columns, strict=False))
-    texts = pair if len(columns) == 2 else columns[0]
-    labels = np.array([one[keys[-1]] for one in records], "int32")
-    if len(labels) and labels.min() < 0:
-        raise ValueError(f"{name} has a split whose classes are not known")
-    return Split(texts, labels)
+
+    def plain(value: Any) -> Any:
+        return value.decode("utf-8") if isinstance(value, bytes) else value
+
+    return [[plain(one[key]) for one in records] for key in keys]
+
+
+def _of_texts(
+    name: str,
+    options: TfdsOptions,
+    task: str,
+    columns: dict[str, list[list[Any]]],
+    classes: tuple[str, ...],
+) -> Dataset:
+    """A set of texts, with the columns that its task needs of each split."""
+    if task == "language-modeling":
+        running = {split: "\n".join(texts) for split, (texts,) in columns.items()}
+        return from_texts(name, options, running)
+    if task != "text-classification":
+        pairs = {
+            split: list(zip(*both, strict=True)) for split, both in columns.items()
+        }
+        return chosen_pairs(name, options, pairs, task)
+    splits = {}
+    for split, (*texts, labels) in columns.items():
+        arrays = [np.array(one, object) for one in texts]
+        pair = dict(zip(("first", "second"), arrays, strict=False))
+        if min(labels, default=0) < 0:
+            raise ValueError(f"{name} has a split whose classes are not known")
+        inputs = pair if len(texts) == 2 else arrays[0]
+        splits[split] = Split(inputs, np.array(labels, "int32"))
+    return text_dataset(name, options, splits, classes)
 
 
 def opened(tfds: Any, name: str, data_dir: str | None) -> Any:
@@ -279,29 +309,36 @@ def _imported(name: str) -> Any:
     return tfds
 
 
-def _keys(tfds: Any, name: str, builder: Any) -> tuple[str, ...]:
-    """The features that hold the input, or the two texts of a pair, and the class."""
+def _kind(tfds: Any, name: str, builder: Any) -> tuple[str, tuple[str, ...]]:
+    """The task, and the features that hold what goes in and, last, what comes out."""
     features = dict(builder.info.features.items())
 
-    def named(*kinds: type) -> list[str]:
-        return [key for key, one in features.items() if isinstance(one, kinds)]
+    def named(kind: type) -> list[str]:
+        return [key for key, one in features.items() if isinstance(one, kind)]
 
-    inputs = named(tfds.features.Image, tfds.features.Text)
-    images, labels = named(tfds.features.Image), named(tfds.features.ClassLabel)
+    images, texts = named(tfds.features.Image), named(tfds.features.Text)
+    labels = named(tfds.features.ClassLabel)
     given: Any = builder.info.supervised_keys or ()
-    if len(given) == 2 and given[0] in inputs and given[1] in labels:
-        return given[0], given[1]
-    if len(images or inputs) == 1 and len(labels) == 1:
-        return (images or inputs)[0], labels[0]
-    if len(inputs) == 2 and not images and len(labels) == 1:
+    if len(given) == 2 and given[1] in labels and given[0] in (*images, *texts):
+        kind = "image" if given[0] in images else "text"
+        return f"{kind}-classification", tuple(given)
+    if len(images) == 1 and len(labels) == 1:
+        return "image-classification", (images[0], labels[0])
+    if len(texts) in (1, 2) and not images and len(labels) == 1:
         # A pair: sentence1 before sentence2, the premise before the hypothesis.
-        return (*sorted(inputs, key=lambda key: (key == "hypothesis", key)), *labels)
+        ordered = sorted(texts, key=lambda key: (key == "hypothesis", key))
+        return "text-classification", (*ordered, *labels)
+    if len(set(given)) == 2 and set(given) <= set(texts):
+        in_languages = isinstance(builder.info.features, tfds.features.Translation)
+        return "translation" if in_languages else "summarization", tuple(given)
+    if len(texts) == 1 and len(features) == 1:
+        return "language-modeling", (texts[0],)
     described = ", ".join(
         f"{key} ({type(one).__name__})" for key, one in sorted(features.items())
     )
     raise ValueError(
         f"{name} has {described}; kzoo reads sets of one image, one text or two, "
-        "with one class"
+        "with one class; of running text; and of a text to write from another one"
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from kzoo.preprocessing.images import resized_crop
-from kzoo.preprocessing.text import Tokenizer, in_short, padded
+from kzoo.preprocessing.text import Tokenizer, check_length, padded
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Preprocessing:
         assert self.tokenizer is not None
         most = self.lengths[-1] if self.truncate else None
         ids = self.tokenizer.encode(texts, most)
-        self._check_length(texts, ids)
+        check_length(texts, ids, self.lengths[-1])
         return padded(ids, self.lengths, self.tokenizer.pad_token_id or 0)
 
     def joined(self, raw: dict[str, Any]) -> Any:
@@ -106,20 +106,11 @@ class Preprocessing:
         assert self.tokenizer is not None
         most = self.lengths[-1] if self.truncate else None
         ids, segments = self.tokenizer.encode_pairs(raw["first"], raw["second"], most)
-        self._check_length(raw["first"], ids)
+        check_length(raw["first"], ids, self.lengths[-1])
         tokens = padded(ids, self.lengths, self.tokenizer.pad_token_id or 0)
         if self.pairs == "joined":
             return tokens
         return {"tokens": tokens, "segment_ids": padded(segments, self.lengths)}
-
-    def _check_length(self, texts: Any, ids: list[list[int]]) -> None:
-        most = self.lengths[-1]
-        for text, tokens in zip(texts, ids, strict=True):
-            if len(tokens) > most:
-                raise ValueError(
-                    f"the text {in_short(text)} has {len(tokens)} tokens, more than "
-                    f"max_length={most}; truncate=true cuts it"
-                )
 
     def labels(self, raw: np.ndarray) -> np.ndarray:
         """Classes as int32, or targets in units of their spread as float32."""

@@ -203,6 +203,18 @@ def padded(
     return array
 
 
+def check_length(
+    texts: Iterable[str], ids: Iterable[Sequence[int]], max_length: int
+) -> None:
+    """Raises a ``ValueError`` that shows the first text of too many tokens."""
+    for text, tokens in zip(texts, ids, strict=True):
+        if len(tokens) > max_length:
+            raise ValueError(
+                f"the text {in_short(text)} has {len(tokens)} tokens, more than "
+                f"max_length={max_length}; truncate=true cuts it"
+            )
+
+
 def in_short(text: str, most: int = 40) -> str:
     """A text as an error shows it, by its beginning."""
     return repr(text if len(text) <= most else text[: most - 3] + "...")

@@ -9,6 +9,7 @@ import logging
 import os
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -290,6 +291,11 @@ def check_served(name: str, dataset: Dataset) -> None:
         raise ValueError(
             f"{name} does not serve {dataset.name}, which is {spec.task} of "
             f"{spec.inputs}; models that do: {in_short(able) or 'none'}"
+        )
+    if spec.task == "summarization" and find_spec("rouge_score") is None:
+        raise ValueError(
+            "summaries are scored by ROUGE, which needs rouge-score: pip install "
+            "'kzoo[text]'"
         )
 
 
