@@ -1,6 +1,7 @@
 """Step time of one and of two processes on one machine, and the bytes they exchange.
 
     python benchmarks/distribution.py [--backend jax] [--steps 60] [--rounds 3]
+    python benchmarks/distribution.py --models mlp --batch-size 16 --steps 2 --rounds 1
 
 The same global batch, with one process (which has all cores) and with two over
 loopback, in turn. A step is timed after 10 warm-up steps, from its begin to the next
@@ -23,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 MODELS: dict[str, dict[str, Any]] = {
-    "mlp": {"units": (512, 512), "batch_size": 256},
-    "cnn": {"filters": (32, 64), "batch_size": 256, "dropout_rate": 0.0},
+    "mlp": {"units": (512, 512)},
+    "cnn": {"filters": (32, 64), "dropout_rate": 0.0},
 }
 KINDS = {"tensorflow": "multi_worker", "jax": "data_parallel"}
 WARM_UP = 10
@@ -33,6 +34,8 @@ WARM_UP = 10
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backend", default="tensorflow", choices=sorted(KINDS))
+    parser.add_argument("--models", default=",".join(MODELS))
+    parser.add_argument("--batch-size", type=int, default=256, help="global")
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--predict", action="store_true", help="measure nothing")
@@ -46,7 +49,7 @@ def main() -> int:
         print("\n".join(table()))
         return 0
     rows = []
-    for model in MODELS:
+    for model in parsed.models.split(","):
         found: dict[int, list[dict[str, float]]] = {1: [], 2: []}
         for _ in range(parsed.rounds):
             for processes in found:
@@ -138,6 +141,7 @@ def launched(
         out = Path(folder) / "found.json"
         command = [sys.executable, __file__, "--worker", model, "--out", str(out)]
         command += ["--backend", parsed.backend, "--steps", str(parsed.steps)]
+        command += ["--batch-size", str(parsed.batch_size)]
         job = Job(tuple(command), processes, parsed.backend, Path(folder) / "logs")
         if launch(job):
             raise SystemExit(f"{processes} processes of {model} failed")
@@ -154,7 +158,8 @@ def measure(parsed: argparse.Namespace) -> None:
 
     kind = KINDS[parsed.backend] if find_cluster() else "none"
     where = distribution.resolve(kind)
-    planned = plan(parsed.worker, "digits", settings=MODELS[parsed.worker])
+    settings = {**MODELS[parsed.worker], "batch_size": parsed.batch_size}
+    planned = plan(parsed.worker, "digits", settings=settings)
 
     class Clock(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
