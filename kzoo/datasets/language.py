@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -97,10 +98,13 @@ def from_paragraphs(
     return from_texts(name, options, {k: "\n\n".join(v) for k, v in split.items()})
 
 
-def from_texts(
-    name: str, options: LanguageOptions, texts: Mapping[str, str]
-) -> Dataset:
+def from_texts(name: str, options: Any, texts: Mapping[str, str]) -> Dataset:
     """A dataset of one text a split, cut into windows.
+
+    Args:
+        name: as ``load_dataset`` knows it.
+        options: the tokeniser, its size and the window; see :class:`LanguageOptions`.
+        texts: by split.
 
     Raises:
         ValueError: a text that is shorter than two tokens.
