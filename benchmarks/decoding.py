@@ -7,9 +7,10 @@
 Random weights of the same sizes in each, one prompt, greedy, float32. Each contestant
 is a process of its own, which builds, compiles and writes once before it is timed; then
 they take turns, so that a busy machine slows them alike. KerasHub runs on kzoo's
-backend (the extra `benchmarks`), transformers on PyTorch (the extra `peers`); what is
-not installed is left out. Recomputation reads the whole text for every token, padded to
-a multiple of 32; two tokens of each such length are timed, and stand for all of it.
+backend (the extra `benchmarks`), transformers on PyTorch (the extras `peers` and
+`test`, which makes it importable); what is not installed is left out. Recomputation
+reads the whole text for every token, padded to a multiple of 32; two tokens of each
+such length are timed, and stand for all of it.
 """
 
 import argparse
@@ -77,8 +78,11 @@ def report(
 
 def available(name: str) -> bool:
     """Whether what the contestant needs is installed."""
-    needs = {"KerasHub, cache": "keras_hub", "transformers, cache": "transformers"}
-    return name not in needs or importlib.util.find_spec(needs[name]) is not None
+    needs = {
+        "KerasHub, cache": ("keras_hub",),
+        "transformers, cache": ("transformers", "pytest"),
+    }
+    return all(map(importlib.util.find_spec, needs.get(name, ())))
 
 
 def started(name: str, backend: str) -> "subprocess.Popen[str]":
