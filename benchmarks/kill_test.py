@@ -78,11 +78,13 @@ def killed_and_compared(
     for number in range(parsed.rounds):
         run = folder / f"round-{number}"
         hits = 0
-        # Half of the kills are aimed. A launch that ends before its kill is no kill:
-        # the run is then done, and another one begins.
+        # Half of the kills are aimed, at what was hit least. A launch that ends before
+        # its kill is no kill: the run is then done, and another one begins, which has
+        # nothing to restore.
         while hits < each and sum(phases.values()) < parsed.kills:
-            aim = AIMS[hits // 2 % len(AIMS)] if hits % 2 else "random"
             stepped = stepped_once(run)
+            legal = [aim for aim in AIMS if stepped or aim != "restore"]
+            aim = min(legal, key=aimed.__getitem__) if hits % 2 else "random"
             phase = launch(run, aim, rng.uniform(0, 1.2 * length))
             if phase == "finished":
                 wrong += ending(run) != expected
@@ -92,6 +94,7 @@ def killed_and_compared(
             phases[phase] += 1
             aimed[aim] += 1
             after_first_step += stepped or stepped_once(run) or phase != "start"
+            print(f"{sum(phases.values()):3} {aim}: {phase}", file=sys.stderr)
         if (end := launch(run, "none", 0.0)) != "finished" or ending(run) != expected:
             wrong += 1
             print(f"round {number}: {end}, and the end differs")
@@ -153,7 +156,10 @@ def train(run: Path, aim: str, delay: float, phase_file: Path) -> None:
     dice = random.Random(os.urandom(8))
 
     def enter(name: str) -> None:
-        phase_file.write_text(name)
+        # Replaced whole: the kill may come from another thread, and at any moment.
+        written = phase_file.with_suffix(f".{threading.get_ident()}")
+        written.write_text(name)
+        written.replace(phase_file)
 
     def die() -> None:
         os.kill(os.getpid(), signal.SIGKILL)
