@@ -13,7 +13,13 @@ import keras
 from keras import ops
 
 from kzoo.hparams import HParams, hp
-from kzoo.layers.sequence import MaskedLayer, MaskedMean, ZeroPadding, masked_fill
+from kzoo.layers.sequence import (
+    MaskedLayer,
+    MaskedMax,
+    MaskedMean,
+    ZeroPadding,
+    masked_fill,
+)
 from kzoo.models.family import (
     Family,
     ImageHParams,
@@ -65,6 +71,9 @@ class CNN1DHParams(StageHParams, SequenceHParams):
     """Tokens (batch, time) or features (batch, time, num_features)."""
 
     embedding_dim: int = hp(64, "of a token", min=1, max=4096, log=True, tune=(16, 256))
+    global_pooling: str = hp(
+        "mean", "from steps to one vector", choices=("mean", "max"), tune=("mean", "max")
+    )
 
 
 def build(hparams: CNNHParams) -> keras.Model:
@@ -116,7 +125,8 @@ def build_1d(hparams: CNN1DHParams) -> keras.Model:
         x = MaskedPooling1D(hparams.pooling, name=f"stage_{i}")(x, mask=mask)
         if mask is not None:
             mask = HalvedMask(name=f"stage_{i}_mask")(mask)
-    x = MaskedMean(name="pooled_time")(x, mask=mask)  # (batch, filters)
+    pool = {"mean": MaskedMean, "max": MaskedMax}[hparams.global_pooling]
+    x = pool(name="pooled_time")(x, mask=mask)  # (batch, filters)
     return keras.Model(inputs, head(x, hparams))
 
 
