@@ -72,7 +72,10 @@ class CNN1DHParams(StageHParams, SequenceHParams):
 
     embedding_dim: int = hp(64, "of a token", min=1, max=4096, log=True, tune=(16, 256))
     global_pooling: str = hp(
-        "mean", "from steps to one vector", choices=("mean", "max"), tune=("mean", "max")
+        "mean",
+        "from steps to one vector",
+        choices=("mean", "max"),
+        tune=("mean", "max"),
     )
 
 

@@ -5,7 +5,7 @@ the default. Scores stand in ``models/results.json``, written by the benchmarks.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kzoo.hparams import nearest
@@ -31,6 +31,17 @@ class NamedRecipe:
 
 
 _SEQUENCES = {"as_sequence": True}
+# Of convolutions over the characters of short texts.
+_CHARACTERS = Recipe(
+    learning_rate=2e-3,
+    weight_decay=0.02,
+    warmup_steps=200,
+    batch_size=64,
+    epochs=24,
+    label_smoothing=0.1,
+    augmentation=("character_drop:0.1",),
+    ema=0.998,
+)
 
 RECIPES = {
     "cnn_digits": NamedRecipe(
@@ -118,6 +129,26 @@ RECIPES = {
             "bidirectional": True,
             "pooling": "max",
             "dropout_rate": 0.3,
+        },
+    ),
+    "cnn_1d_names": NamedRecipe(
+        ("cnn_1d",),
+        "names",
+        _CHARACTERS,
+        hparams={
+            "filters": (256, 384),
+            "dense_units": 0,
+            "dropout_rate": 0.5,
+        },
+    ),
+    "text_cnn_names": NamedRecipe(
+        ("text_cnn",),
+        "names",
+        replace(_CHARACTERS, epochs=30),
+        hparams={
+            "kernel_sizes": (1, 2, 3, 4, 5, 6),
+            "filters": 256,
+            "embedding_dim": 64,
         },
     ),
     # He et al. 2016, sec. 4.2: 64,000 steps. Weight decay is apart from the momentum
