@@ -8,6 +8,7 @@ padding is overwritten before it is seen.
 
 from typing import Any
 
+import keras
 from keras import ops
 
 from kzoo.layers.attention import fused_attention, split_heads
@@ -135,3 +136,39 @@ def some_keys(mask: Any) -> Any:
     """
     empty = ops.logical_not(ops.any(mask, axis=1, keepdims=True))
     return ops.logical_or(mask, empty)[:, None]
+
+
+class EncoderDecoder(keras.Model):
+    """A functional model that reads a source and can write step by step.
+
+    The decoder's blocks are ``stage_1_block_{i}``; each has ``{block}_query``, ``_key``
+    and ``_value``, and ``{block}_memory_key`` and ``_memory_value`` on ``memory``.
+    """
+
+    @property
+    def _blocks(self) -> list[str]:
+        """The decoder's."""
+        found = [layer.name for layer in self.layers]
+        end = "_memory_query"
+        return [name.removesuffix(end) for name in found if name.endswith(end)]
+
+    def initial_cache(self, batch: int, length: int) -> dict[str, Any]:
+        """Room for ``length`` steps of ``batch`` texts, which :meth:`encode` adds to.
+
+        Returns:
+            ``{"stage_1_block_0_key": (batch, length, num_heads * head_dim), ...}``.
+        """
+        query = self.get_layer("stage_1_block_0_query")
+        names = [f"{b}_{part}" for b in self._blocks for part in ("key", "value")]
+        return empty(names, batch, length, query.units, query.compute_dtype)
+
+    def encode(self, tokens: Any) -> dict[str, Any]:
+        """What the decoder looks at of a source (batch, time): keys, values, mask."""
+        layer = self.get_layer
+        outputs = {name: layer(name).output for name in ("memory", "mask")}
+        read = keras.Model(layer("tokens").output, outputs)(tokens, training=False)
+        entries = {"memory_mask": read["mask"]}
+        for block in self._blocks:
+            for part in ("memory_key", "memory_value"):
+                entries[f"{block}_{part}"] = layer(f"{block}_{part}")(read["memory"])
+        return entries

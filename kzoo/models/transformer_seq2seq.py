@@ -54,36 +54,8 @@ class TransformerSeq2SeqHParams(EncoderDecoderHParams):
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class TransformerSeq2Seq(keras.Model):
-    """A functional model that can also write step by step."""
-
-    @property
-    def _blocks(self) -> list[str]:
-        """The decoder's."""
-        found = [layer.name for layer in self.layers]
-        end = "_memory_query"
-        return [name.removesuffix(end) for name in found if name.endswith(end)]
-
-    def initial_cache(self, batch: int, length: int) -> dict[str, Any]:
-        """Room for ``length`` steps of ``batch`` texts, which :meth:`encode` adds to.
-
-        Returns:
-            ``{"stage_1_block_0_key": (batch, length, hidden_dim), ...}``.
-        """
-        query = self.get_layer("stage_1_block_0_query")
-        names = [f"{b}_{part}" for b in self._blocks for part in ("key", "value")]
-        return decoding.empty(names, batch, length, query.units, query.compute_dtype)
-
-    def encode(self, tokens: Any) -> dict[str, Any]:
-        """What the decoder looks at of a source (batch, time): keys, values, mask."""
-        layer = self.get_layer
-        outputs = {name: layer(name).output for name in ("memory", "mask")}
-        read = keras.Model(layer("tokens").output, outputs)(tokens, training=False)
-        entries = {"memory_mask": read["mask"]}
-        for block in self._blocks:
-            for part in ("memory_key", "memory_value"):
-                entries[f"{block}_{part}"] = layer(f"{block}_{part}")(read["memory"])
-        return entries
+class TransformerSeq2Seq(decoding.EncoderDecoder):
+    """Writes step by step, over keys and values that it keeps."""
 
     def decode_step(
         self, tokens: Any, cache: dict[str, Any], index: Any
