@@ -18,7 +18,7 @@ import numpy as np
 
 import kzoo
 from kzoo.datasets import Dataset
-from kzoo.datasets.dataset import Split
+from kzoo.datasets.examples import Split
 from kzoo.distillation import few_labels, study
 from kzoo.distillation.study import paired
 from kzoo.registry import trainable_parameters

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kzoo.datasets.dataset import philox
+from kzoo.datasets.batches import philox
 from kzoo.distribution.compiled import compiled
 from kzoo.hparams import HParams, hp, identity, replace
 

@@ -22,15 +22,10 @@ from sklearn.utils.class_weight import compute_class_weight
 import kzoo
 from kzoo.datasets import DATASETS, Dataset, embedded
 from kzoo.datasets.augmentation import shift
-from kzoo.datasets.dataset import (
-    Batch,
-    Spec,
-    Split,
-    fingerprint,
-    philox,
-    supervised,
-    weights_of,
-)
+from kzoo.datasets.batches import Batch, philox
+from kzoo.datasets.dataset import Spec
+from kzoo.datasets.examples import Split, fingerprint
+from kzoo.datasets.supervised import supervised, weights_of
 from kzoo.preprocessing import Preprocessing
 from kzoo.tasks import TASKS
 

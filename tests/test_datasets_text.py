@@ -16,7 +16,8 @@ from PIL import Image
 
 import kzoo
 from kzoo.datasets import Dataset, characters
-from kzoo.datasets.dataset import Split, philox
+from kzoo.datasets.batches import philox
+from kzoo.datasets.examples import Split
 from kzoo.datasets.text import LANGUAGES, TextOptions, text_dataset
 from kzoo.preprocessing.text import KINDS
 from tests.test_datasets import SPLITS, digest

@@ -11,7 +11,7 @@ import pytest
 import kzoo
 from kzoo import hparams, registry
 from kzoo.datasets import DATASETS, Dataset, find_dataset, load_dataset
-from kzoo.datasets.dataset import Split
+from kzoo.datasets.examples import Split
 from kzoo.datasets.text import text_dataset
 from kzoo.losses.task import cross_entropy
 from kzoo.training import RECIPES, Recipe, plan

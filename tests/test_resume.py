@@ -15,7 +15,7 @@ import safetensors.numpy
 
 import kzoo
 import kzoo.distribution
-from kzoo.datasets import dataset
+from kzoo.datasets import batches
 from kzoo.training import (
     Interrupted,
     NonFiniteLossError,
@@ -159,12 +159,12 @@ def test_without_the_pass_in_the_orders_seed_the_end_differs(
 ):
     with pytest.raises(MemoryError):
         train(tmp_path / "run", callbacks=[Crash(1, 6)])
-    whole = dataset.philox
+    whole = batches.philox
 
     def of_the_first_pass(seed, purpose, position):
         return whole(seed, purpose, 0 if purpose == "order" else position)
 
-    monkeypatch.setattr(dataset, "philox", of_the_first_pass)
+    monkeypatch.setattr(batches, "philox", of_the_first_pass)
     assert ending(train(tmp_path / "run"))[2] != undisturbed[2]
 
 

@@ -9,7 +9,9 @@ import pytest
 
 import kzoo
 from kzoo.datasets import Dataset, Spec
-from kzoo.datasets.dataset import Batch, Split, fingerprint, supervised
+from kzoo.datasets.batches import Batch
+from kzoo.datasets.examples import Split, fingerprint
+from kzoo.datasets.supervised import supervised
 from kzoo.preprocessing import Preprocessing
 from kzoo.training import Run
 from kzoo.training.fit import TrainingSequence, compiled

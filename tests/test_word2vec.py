@@ -11,7 +11,7 @@ import pytest
 
 import kzoo
 from kzoo.datasets.dataset import Dataset, Spec
-from kzoo.datasets.dataset import Split as Windows
+from kzoo.datasets.examples import Split as Windows
 from kzoo.datasets.skip_gram import keep_probability, skip_gram
 from kzoo.losses.task import TaskLoss, cross_entropy
 from kzoo.preprocessing import Preprocessing

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from kzoo.datasets.dataset import Dataset, Spec, Split, fingerprint
+from kzoo.datasets.dataset import Dataset, Spec
 from kzoo.datasets.embedded import hashed_splits, stratified_splits
+from kzoo.datasets.examples import Split, fingerprint
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp
 from kzoo.preprocessing import Preprocessing, standardized

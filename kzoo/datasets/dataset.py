@@ -1,138 +1,20 @@
-"""What a dataset is: splits, a spec, a preprocessing, and batches from a seed.
-
-Everything random is drawn by numpy from the seed and the position, for the whole
-global batch, before a worker takes its rows: every backend and every number of workers
-sees the same batches, and a position in training is one integer, the step.
-
-    rows of a split -> transform (augmentation, preprocessing) -> the worker's share
-"""
+"""What a dataset is: splits, a spec, a preprocessing, and batches from a seed."""
 
 import dataclasses
-import hashlib
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from kzoo.datasets.augmentation import augment, find_augmentation
-from kzoo.datasets.mixing import mixed, soft_labels
+from kzoo.datasets.augmentation import find_augmentation
+from kzoo.datasets.batches import Batch, EvalBatches, TrainBatches
+from kzoo.datasets.examples import Examples
+from kzoo.datasets.supervised import supervised
 from kzoo.hparams import nearest
 from kzoo.preprocessing import Preprocessing
-from kzoo.tasks import get_task
-
-# An array, or a dict of arrays by the fixed names of a model's inputs: tokens,
-# padding_mask, segment_ids, decoder_tokens, first, second. Texts are arrays of str,
-# of dtype object.
-Inputs = Any
-
-# inputs, labels, weights, index
-Batch = dict[str, Any]
-
-
-class Examples(Protocol):
-    """The raw examples of one split, wherever they lie."""
-
-    @property
-    def labels(self) -> np.ndarray:
-        """One row an example: (examples,), or (examples, time) with -1 for padding."""
-
-    def __len__(self) -> int: ...
-
-    def rows(self, index: np.ndarray) -> Inputs:
-        """The raw inputs of these examples, read now."""
-
-    def contents(self) -> Iterator[bytes]:
-        """Bytes that tell these examples from others, for the fingerprint."""
-
-
-@dataclass(frozen=True)
-class Split:
-    """Examples in memory: inputs (examples, ...), or a dict of such, and labels."""
-
-    inputs: Inputs
-    labels: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def rows(self, index: np.ndarray) -> Inputs:
-        """The inputs of these examples."""
-        if isinstance(self.inputs, dict):
-            return {name: array[index] for name, array in self.inputs.items()}
-        return self.inputs[index]
-
-    def contents(self) -> Iterator[bytes]:
-        """Shape, type and bytes of each array."""
-        if isinstance(self.inputs, dict):
-            for name in sorted(self.inputs):
-                yield name.encode() + b" " + array_bytes(self.inputs[name])
-        else:
-            yield array_bytes(self.inputs)
-        yield array_bytes(self.labels)
-
-
-def supervised(
-    dataset: "Dataset", raw: Batch, rng: np.random.Generator, training: bool
-) -> Batch:
-    """The transform of a dataset with labels: augmented, mixed, preprocessed."""
-    inputs, weights = raw["inputs"], raw["weights"]
-    labels = dataset.preprocessing.labels(raw["labels"])
-    if training:
-        inputs = augment(dataset.augmentation, inputs, rng)
-        if dataset.mixup or dataset.cutmix:
-            soft = soft_labels(labels, dataset.spec.hparams["num_classes"])
-            inputs, labels = mixed(inputs, soft, rng, dataset.mixup, dataset.cutmix)
-    inputs = dataset.preprocessing.inputs(inputs)
-    if get_task(dataset.spec.task).per_step:
-        labels, weights = stepwise(labels, weights, num_steps(inputs))
-    if training and dataset.class_weights:
-        weights = weights * weights_of(labels, dataset.class_weights)
-    return {**raw, "inputs": inputs, "labels": labels, "weights": weights}
-
-
-def weights_of(labels: np.ndarray, class_weights: Sequence[float]) -> np.ndarray:
-    """What labels count: classes, shares of classes (..., classes), or odds of one."""
-    of_class = np.array(class_weights, "float32")
-    if labels.dtype.kind in "iu":
-        return of_class[labels]
-    if labels.ndim == 1:
-        return np.interp(labels, (0, 1), of_class).astype("float32")
-    return labels @ of_class
-
-
-def num_steps(inputs: Inputs) -> int:
-    """How many steps a batch has that its labels belong to."""
-    if isinstance(inputs, dict):
-        answered = "decoder_tokens" if "decoder_tokens" in inputs else "tokens"
-        inputs = inputs[answered]
-    return int(inputs.shape[1])
-
-
-def stepwise(
-    labels: np.ndarray, weights: np.ndarray, steps: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of so many steps, and their weights: 0 where a label is -1.
-
-    Args:
-        labels: (batch, any), -1 where nothing counts.
-        weights: (batch,) of the examples.
-        steps: of the inputs.
-
-    Returns:
-        labels (batch, steps), 0 where nothing counts, and weights of that shape.
-
-    Example:
-        >>> labels, weights = stepwise(np.array([[2, 1, -1]]), np.ones(1, "float32"), 4)
-        >>> labels.tolist(), weights.tolist()
-        ([[2, 1, 0, 0]], [[1.0, 1.0, 0.0, 0.0]])
-    """
-    missing = max(0, steps - labels.shape[1])
-    labels = np.pad(labels[:, :steps], ((0, 0), (0, missing)), constant_values=-1)
-    known = labels >= 0
-    return np.where(known, labels, 0), known * weights[:, None].astype("float32")
 
 
 @dataclass(frozen=True)
@@ -281,7 +163,7 @@ class Dataset:
         seed: int,
         start_step: int = 0,
         shard: tuple[int, int] = (0, 1),
-    ) -> "TrainBatches":
+    ) -> TrainBatches:
         """Endless training batches: one permutation after another, all batches full.
 
         Args:
@@ -297,7 +179,7 @@ class Dataset:
 
     def eval_batches(
         self, split: str, batch_size: int, shard: tuple[int, int] = (0, 1)
-    ) -> "EvalBatches":
+    ) -> EvalBatches:
         """One pass in order; the last batch is filled up with rows of weight 0.
 
         Raises:
@@ -311,192 +193,3 @@ class Dataset:
         if name not in self.splits:
             raise ValueError(f"unknown split {name!r}{nearest(name, self.splits)}")
         return self.splits[name]
-
-
-class TrainBatches:
-    """The endless stream of :meth:`Dataset.train_batches`.
-
-    ``batches[i]`` is the i-th from the start step, a dict of ``inputs, labels,
-    weights, index``; iteration gives them in turn. Weights are (batch,), or (batch,
-    time) where each step has a label: 0 at padding, 1 on the average.
-    """
-
-    def __init__(
-        self,
-        dataset: Dataset,
-        batch_size: int,
-        seed: int,
-        start_step: int,
-        shard: tuple[int, int],
-    ) -> None:
-        self.dataset = dataset
-        self.batch_size = batch_size
-        self.seed = seed
-        self.start_step = start_step
-        self.shard = _checked_shard(batch_size, shard)
-        self._orders: dict[int, np.ndarray] = {}
-
-    def __iter__(self) -> Iterator[Batch]:
-        step = 0
-        while True:
-            yield self[step]
-            step += 1
-
-    def __getitem__(self, i: int) -> Batch:
-        step = self.start_step + i
-        index = self.indices(step)  # of the global batch
-        examples = self.dataset.splits["train"]
-        raw = {
-            "inputs": examples.rows(index),
-            "labels": examples.labels[index],
-            "weights": np.ones(self.batch_size, "float32"),
-            "index": index,
-        }
-        # Drawn for the whole batch, whichever rows are this worker's.
-        rng = philox(self.seed, "augmentation", step)
-        batch = self.dataset.transform(self.dataset, raw, rng, True)
-        batch["weights"] = balanced(batch["weights"])
-        return share(batch, self.shard)
-
-    def indices(self, step: int) -> np.ndarray:
-        """Which examples the global batch of a step holds (batch_size,)."""
-        examples = len(self.dataset.splits["train"])
-        position = step * self.batch_size + np.arange(self.batch_size)
-        passes, within = np.divmod(position, examples)
-        index = np.empty(self.batch_size, "int64")
-        for one in np.unique(passes):
-            chosen = passes == one
-            index[chosen] = self._order(int(one))[within[chosen]]
-        return index
-
-    def _order(self, number: int) -> np.ndarray:
-        """The permutation of one pass over the training examples."""
-        order = self._orders.get(number)
-        if order is None:
-            rng = philox(self.seed, "order", number)
-            order = rng.permutation(len(self.dataset.splits["train"]))
-            # A batch touches neighbouring passes; the older ones are over. Several
-            # threads may be here at once: the dict is replaced, never changed.
-            recent = {k: v for k, v in self._orders.items() if k >= number - 1}
-            self._orders = recent | {number: order}
-        return order
-
-
-class EvalBatches:
-    """The pass of :meth:`Dataset.eval_batches`: ``batches[i]``, ``len(batches)``.
-
-    Dicts of ``inputs, labels, weights, index``; filled-up rows have index -1.
-    """
-
-    def __init__(
-        self, dataset: Dataset, split: str, batch_size: int, shard: tuple[int, int]
-    ) -> None:
-        self.dataset = dataset
-        self.split = split
-        self.batch_size = batch_size
-        self.shard = _checked_shard(batch_size, shard)
-
-    def __len__(self) -> int:
-        return -(-len(self.dataset.splits[self.split]) // self.batch_size)
-
-    def __iter__(self) -> Iterator[Batch]:
-        return (self[i] for i in range(len(self)))
-
-    def __getitem__(self, i: int) -> Batch:
-        examples = self.dataset.splits[self.split]
-        first = i * self.batch_size
-        index = np.arange(first, min(first + self.batch_size, len(examples)))
-        raw = {
-            "inputs": examples.rows(index),
-            "labels": examples.labels[index],
-            "weights": np.ones(len(index), "float32"),
-            "index": index,
-        }
-        # Filled up afterwards: what is drawn depends on the real rows alone.
-        rng = philox(0, f"evaluation/{self.split}", i)
-        batch = self.dataset.transform(self.dataset, raw, rng, False)
-        return share(filled_up(batch, self.batch_size), self.shard)
-
-
-def filled_up(batch: Batch, size: int) -> Batch:
-    """The batch with rows of zeros, whose index is -1, up to this size."""
-    missing = size - len(batch["index"])
-    if not missing:
-        return batch
-
-    def filled(array: np.ndarray, value: int = 0) -> np.ndarray:
-        rows = np.full((missing, *array.shape[1:]), value, array.dtype)
-        return np.concatenate([array, rows])
-
-    def filled_input(value: Inputs) -> Inputs:
-        if isinstance(value, dict):
-            return {name: filled(array) for name, array in value.items()}
-        return filled(value)
-
-    filled_rows = {key: filled_input(value) for key, value in batch.items()}
-    return {**filled_rows, "index": filled(batch["index"], -1)}
-
-
-def balanced(weights: np.ndarray) -> np.ndarray:
-    """Weights (batch, time), scaled to 1 on the average of the global batch.
-
-    Keras divides a loss by the number of labels, padding and all. So scaled, it is the
-    mean over those that count, however many workers and whatever their padding.
-    """
-    if weights.ndim == 1:
-        return weights
-    total = weights.sum(dtype="float64")
-    return (weights * (weights.size / max(total, 1e-9))).astype("float32")
-
-
-def share(batch: Batch, shard: tuple[int, int]) -> Batch:
-    """A worker's rows of the global batch."""
-    rank, workers = shard
-
-    def rows(array: np.ndarray) -> np.ndarray:
-        count = len(array) // workers
-        return array[rank * count : (rank + 1) * count]
-
-    return {
-        key: {name: rows(array) for name, array in value.items()}
-        if isinstance(value, dict)
-        else rows(value)
-        for key, value in batch.items()
-    }
-
-
-def philox(seed: int, purpose: str, position: int) -> np.random.Generator:
-    """A generator that depends on nothing but its arguments."""
-    digest = hashlib.sha256(f"{seed}/{purpose}/{position}".encode()).digest()
-    key = np.frombuffer(digest[:16], "uint64")
-    return np.random.Generator(np.random.Philox(key=key))
-
-
-def fingerprint(splits: Mapping[str, Examples]) -> str:
-    """sha256 of the names, shapes, types and bytes of all splits."""
-    digest = hashlib.sha256()
-    for name in sorted(splits):
-        for piece in splits[name].contents():
-            digest.update(f"{name} ".encode())
-            digest.update(piece)
-    return digest.hexdigest()
-
-
-def array_bytes(array: np.ndarray) -> bytes:
-    """Shape, type and contents of an array; of an array of texts, their UTF-8."""
-    head = f"{array.shape} {array.dtype.str} ".encode()
-    if array.dtype == object:
-        texts = [text.encode("utf-8", "surrogatepass") for text in array.ravel()]
-        return head + b"".join(b"%d %s" % (len(text), text) for text in texts)
-    return head + np.ascontiguousarray(array).tobytes()
-
-
-def _checked_shard(batch_size: int, shard: tuple[int, int]) -> tuple[int, int]:
-    rank, workers = shard
-    if batch_size % workers:
-        near = max(1, round(batch_size / workers)) * workers
-        raise ValueError(
-            f"batch_size={batch_size} is not a multiple of the {workers} workers; "
-            f"the nearest is {near}"
-        )
-    return rank, workers

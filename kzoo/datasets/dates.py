@@ -9,7 +9,8 @@ import functools
 from dataclasses import dataclass
 from typing import Literal
 
-from kzoo.datasets.dataset import Dataset, philox
+from kzoo.datasets.batches import philox
+from kzoo.datasets.dataset import Dataset
 from kzoo.datasets.embedded import Options, split_of
 from kzoo.datasets.pairs import from_pairs
 from kzoo.hparams import hp

@@ -7,7 +7,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from kzoo.datasets.dataset import Dataset, Spec, Split, fingerprint
+from kzoo.datasets.dataset import Dataset, Spec
+from kzoo.datasets.examples import Split, fingerprint
 from kzoo.hparams import HParams, hp
 from kzoo.preprocessing import Preprocessing, standardized
 

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets import Dataset
-from kzoo.datasets.dataset import Split, fingerprint, philox
+from kzoo.datasets.batches import philox
+from kzoo.datasets.examples import Split, fingerprint
 
 UNKNOWN = -1
 

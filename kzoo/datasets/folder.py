@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from kzoo.datasets.dataset import Dataset, Spec, fingerprint
+from kzoo.datasets.dataset import Dataset, Spec
 from kzoo.datasets.embedded import Options, hashed_draws
+from kzoo.datasets.examples import fingerprint
 from kzoo.datasets.loading import kept_if_small, parallel_map
 from kzoo.hparams import hp, in_short
 from kzoo.preprocessing import Preprocessing

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kzoo.datasets.dataset import Dataset, Spec, Split, fingerprint
+from kzoo.datasets.dataset import Dataset, Spec
+from kzoo.datasets.examples import Split, fingerprint
 from kzoo.datasets.text import find_tokenizer
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import Tokenizer, padded, static_lengths

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kzoo.datasets.dataset import Dataset, Spec, Split, fingerprint
+from kzoo.datasets.dataset import Dataset, Spec
 from kzoo.datasets.embedded import Options, split_of
+from kzoo.datasets.examples import Split, fingerprint
 from kzoo.hparams import hp
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import PAD, UNKNOWN, Tokenizer, train_tokenizer

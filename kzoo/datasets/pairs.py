@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from kzoo.datasets.dataset import Dataset, Spec, Split, fingerprint
+from kzoo.datasets.dataset import Dataset, Spec
+from kzoo.datasets.examples import Split, fingerprint
 from kzoo.hparams import HParams
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import PAD, UNKNOWN, check_length, train_tokenizer

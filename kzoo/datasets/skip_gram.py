@@ -15,14 +15,9 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets import language
-from kzoo.datasets.dataset import (
-    Batch,
-    Dataset,
-    Spec,
-    array_bytes,
-    fingerprint,
-    philox,
-)
+from kzoo.datasets.batches import Batch, philox
+from kzoo.datasets.dataset import Dataset, Spec
+from kzoo.datasets.examples import array_bytes, fingerprint
 from kzoo.hparams import declarations, hp
 
 

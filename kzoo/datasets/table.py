@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets.arrays import ArraysOptions, from_arrays
-from kzoo.datasets.dataset import Dataset, Split
+from kzoo.datasets.dataset import Dataset
 from kzoo.datasets.embedded import hashed_splits
+from kzoo.datasets.examples import Split
 from kzoo.datasets.folder import (
     SUFFIXES,
     ImageFiles,

@@ -21,8 +21,9 @@ from typing import Any
 
 import numpy as np
 
-from kzoo.datasets.dataset import Dataset, Split
+from kzoo.datasets.dataset import Dataset
 from kzoo.datasets.embedded import hashed_draws
+from kzoo.datasets.examples import Split
 from kzoo.datasets.folder import ImageOptions, images_dataset
 from kzoo.datasets.language import from_texts
 from kzoo.datasets.loading import parallel_map

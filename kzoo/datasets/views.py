@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from kzoo.datasets.augmentation import augment
-from kzoo.datasets.dataset import Batch, Dataset, Inputs
+from kzoo.datasets.batches import Batch
+from kzoo.datasets.dataset import Dataset
+from kzoo.datasets.examples import Inputs
 
 
 def unlabelled(raw: Batch, inputs: Inputs) -> Batch:

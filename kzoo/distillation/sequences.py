@@ -16,7 +16,7 @@ import safetensors.numpy
 
 from kzoo import distribution
 from kzoo.datasets import Dataset
-from kzoo.datasets.dataset import Split
+from kzoo.datasets.examples import Split
 from kzoo.datasets.pairs import as_split
 from kzoo.tasks import get_task
 from kzoo.training.evaluate import written

@@ -12,7 +12,7 @@ import numpy as np
 from kzoo import distribution as distributions
 from kzoo import weights
 from kzoo.datasets import Dataset, load_dataset
-from kzoo.datasets.dataset import share
+from kzoo.datasets.batches import share
 from kzoo.datasets.few_labels import few_labels
 from kzoo.datasets.loading import Prefetched
 from kzoo.generation import generate
