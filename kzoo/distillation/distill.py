@@ -17,6 +17,7 @@ from kzoo.distillation.report import REPORT, compare
 from kzoo.distillation.sequences import check_writes, kept_in
 from kzoo.hparams import declarations, hp
 from kzoo.models.distiller_options import METHODS, DistillerHParams
+from kzoo.models.mutual import Mutual
 from kzoo.registry import build_model
 from kzoo.training import Recipe, Run, open_run
 from kzoo.training.fit import compiled as compiled_alone
@@ -56,11 +57,21 @@ class DistillOptions(DistillerHParams):
         super().__post_init__()
         if self.unlabelled and self.label_weight:
             raise ValueError("unlabelled=true has no use for a label_weight")
+        if self.by_peers and (self.unlabelled or self.generations > 1):
+            raise ValueError(
+                "method 'mutual' is for networks that learn from labels, once: without "
+                "unlabelled and generations"
+            )
 
     @property
     def by_texts(self) -> bool:
         """Whether the teacher's texts are the data."""
         return "sequence" in self.methods
+
+    @property
+    def by_peers(self) -> bool:
+        """Whether the teachers are networks that learn beside the student."""
+        return "mutual" in self.methods
 
     def of_distiller(self, **changes: Any) -> dict[str, Any]:
         """The distiller's part, in plain JSON types."""
@@ -94,7 +105,9 @@ def distill(
     Args:
         teacher: a run or model folder, a registry name (trained first by its own
             recipe, into ``{out}_teacher``), any ``keras.Model``, a list of these, or
-            ``"self"``: the moving average of the student.
+            ``"self"``: the moving average of the student. With ``mutual`` they are
+            peers, which begin where ``kzoo.train`` would; ``"self"`` is one of the
+            student's own kind.
         student: a registry name; a run or model folder, to start from its weights.
         dataset: a dataset's name, arrays or a ``Dataset``; None = the teacher's, else
             the recipe's.
@@ -143,8 +156,11 @@ def distill(
         folder, planned.dataset, planned.recipe.seed, distribution
     )
     with where.scope(planned.layout):
+        peers = [peer_of(one, planned) for one in given if chosen.by_peers]
         found = [
-            sources.find(one, train_teacher) for one in given if one != sources.SELF
+            sources.find(one, train_teacher)
+            for one in given
+            if one != sources.SELF and not chosen.by_peers
         ]
         if chosen.by_texts:
             sources.check_author(found, planned.dataset)
@@ -153,13 +169,20 @@ def distill(
             "options": chosen.to_json(),
             "teachers": [one.to_json(planned.dataset) for one in found],
         }
+        if peers:
+            parts = ("model", "start")
+            facts["peers"] = [{k: one.to_json()[k] for k in parts} for one in peers]
         config = config_of(planned, where) | {"distillation": facts}
         if standing(folder, config, existing) == "finished":
             log.info("%s is finished already", folder)
         else:
             every(planned.recipe.snapshot_every)
             with seeded(planned.recipe.seed):
-                made = compiled(planned, found, chosen)
+                made = (
+                    together(planned, peers, chosen)
+                    if peers
+                    else compiled(planned, found, chosen)
+                )
                 with prepared(folder, config, existing) as run, logged(folder):
                     tell(found, planned)
                     if chosen.by_texts:
@@ -205,14 +228,37 @@ def compiled(
         **options.of_distiller(**changes),
     )
     distiller.gathered = distributions.current().gathered
-    distiller.compile(
+    return compile_by(planned, distiller)
+
+
+def compile_by(planned: Plan, trainer: keras.Model) -> keras.Model:
+    """Compiles by the plan: its optimizer, the task's loss and running metrics."""
+    recipe = planned.recipe
+    steps = planned.dataset.steps_per_epoch(recipe.batch_size)
+    trainer.compile(
         optimizer=optimizer(recipe, steps),
         loss=task_loss(planned.task, recipe),
         **running_metrics(planned.task),
         jit_compile="auto" if recipe.jit is None else recipe.jit,
         steps_per_execution=recipe.steps_per_execution,
     )
-    return distiller
+    return trainer
+
+
+def peer_of(peer: Any, planned: Plan) -> Plan:
+    """How a network begins that learns beside the student, on the student's data."""
+    if peer == sources.SELF:
+        return planned
+    return plan(peer.folder if isinstance(peer, Run) else peer, planned.dataset)
+
+
+def together(
+    planned: Plan, peers: Sequence[Plan], options: DistillOptions
+) -> keras.Model:
+    """The student and its peers in one trainer, with optimizer, loss and metrics."""
+    with dtype_policy(planned.recipe.precision):
+        networks = [one.build() for one in (planned, *peers)]
+    return compile_by(planned, Mutual(options, networks))
 
 
 def same_data(
@@ -238,9 +284,10 @@ def check_task(planned: Plan, options: DistillOptions) -> None:
     """Raises a ``ValueError`` if the method says nothing on the task's outputs."""
     if options.by_texts:
         check_writes(planned.dataset)
-    on_logits = [name for name in options.methods if METHODS[name].taps == "logits"]
+    compared = ("logits", "peers")
+    on_logits = [name for name in options.methods if METHODS[name].taps in compared]
     if planned.task.loss != "cross_entropy" and on_logits:
-        others = [name for name, method in METHODS.items() if method.taps != "logits"]
+        others = [name for name, one in METHODS.items() if one.taps not in compared]
         raise ValueError(
             f"{on_logits[0]} compares probabilities of classes, and "
             f"{planned.dataset.name} is {planned.task.name}; methods on features are "

@@ -177,7 +177,8 @@ class _Trainer:
                 self.student, self.dataset, out=place, **self.shared, **changes
             )
         return distill(
-            self._teacher(seed),
+            # A peer begins untrained.
+            self.teacher if entry.name == "mutual" else self._teacher(seed),
             self.student,
             self.dataset,
             entry.name,

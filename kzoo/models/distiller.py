@@ -365,6 +365,10 @@ def check(
             "method 'sequence' teaches by the data: kzoo.distill has the teacher write "
             "them, and the student trains as it would alone"
         )
+    if "mutual" in hparams.methods:
+        raise ValueError(
+            "method 'mutual' has no teacher: kzoo.distill trains the peers together"
+        )
     for teacher in teachers:
         check_inputs(teacher, student, hparams.teacher_input_shape)
         if len(on_taps) < len(hparams.methods):

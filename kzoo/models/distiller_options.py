@@ -19,7 +19,8 @@ class Method:
         temperature: where it has one.
         taps: which features it compares: the ``middle`` stage, each of the ``stages``,
             the ``last`` one, the ``pooled`` vector, the last ``attention``; or logits;
-            or the ``texts`` that the teacher writes, which are data.
+            the ``texts`` that the teacher writes, which are data; or those of ``peers``
+            that learn beside the student.
         projected: whether it needs features of the same shape.
     """
 
@@ -46,6 +47,7 @@ METHODS = {
     "hidden": Method(1.0, taps="last", projected=True),
     "relations": Method(1.0, taps="attention"),
     "sequence": Method(1.0, taps="texts"),
+    "mutual": Method(1.0, 1.0, 1.0, taps="peers"),
 }
 SCHEDULES = ("constant", "linear", "cosine")
 
@@ -127,10 +129,11 @@ class DistillerHParams(HParams):
                 raise ValueError(f"unknown method {name!r}{nearest(name, METHODS)}")
         if len(set(self.methods)) < len(self.methods):
             raise ValueError(f"method={self.method!r} names a method twice")
-        if "sequence" in self.methods and len(self.methods) > 1:
-            raise ValueError(
-                f"method={self.method!r}: sequence teaches by its data and goes alone"
-            )
+        for name, what in (("sequence", "its data"), ("mutual", "peers")):
+            if name in self.methods and len(self.methods) > 1:
+                raise ValueError(
+                    f"method={self.method!r}: {name} teaches by {what} and goes alone"
+                )
         if self.weights and len(self.weights) != len(self.methods):
             raise ValueError(
                 f"{len(self.weights)} weights for the {len(self.methods)} methods of "
