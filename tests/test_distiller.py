@@ -38,7 +38,7 @@ def compiled(teacher: Any, student: keras.Model, **options: Any) -> keras.Model:
     optimizer = keras.optimizers.SGD(options.pop("learning_rate", 0.01))
     made = kzoo.build_model("distiller", teacher=teacher, student=student, **options)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    made.compile(optimizer, loss=loss, metrics=["accuracy"], jit_compile=False)
+    made.compile(optimizer, loss=loss, metrics=["accuracy"])
     return made
 
 
