@@ -28,6 +28,7 @@ from kzoo.tuning.oracles import (
     RandomOracle,
     TPEOracle,
 )
+from kzoo.tuning.request import Request
 from kzoo.tuning.space import Range
 
 FLOAT = Range("x", "float", 0.0, 1.0, default=0.5)
@@ -282,8 +283,9 @@ def test_models_are_built_when_they_are_trained(tmp_path, monkeypatch):
 
     monkeypatch.setattr(tuner_module, "compiled", lambda planned: built.append("ours"))
     oracle = ours(RandomOracle, tmp_path / "ours")
+    request = Request("mlp")
     tuner_module.SweepTuner(
-        oracle, tuner_module.Trials(None, None, (), tmp_path / "ours")
+        oracle, tuner_module.Trials(request, None, (), tmp_path / "ours")
     )
     assert len(built) == 1
 

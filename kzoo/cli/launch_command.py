@@ -11,6 +11,8 @@ from kzoo.cli.backend import PACKAGES
 from kzoo.hparams import nearest
 
 TRAINERS = ("train", "distill", "pretrain", "tune")
+# In which several processes train together, by backend.
+TOGETHER = {"tensorflow": ("multi_worker",), "jax": ("data_parallel", "model_parallel")}
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -52,7 +54,7 @@ def run(parsed: argparse.Namespace) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from kzoo.distribution.launcher import Job, launch
 
-    sweep = words[0] == "tune"
+    sweep = words[0] == "tune" and not _together(words)
     if sweep:
         words = ["tune", "--option", f"wait_seconds={parsed.start_timeout}", *words[1:]]
     job = Job(
@@ -84,28 +86,28 @@ def check(parsed: argparse.Namespace, words: Sequence[str]) -> None:
         raise ValueError("--out DIR is missing: where the workers' logs go, too")
     backend, kind = _backend(words), _value(words, "--distribution", "none")
     if words[0] == "tune":
-        _check_sweep(words, kind)
+        _check_sweep(words)
         return
-    if backend not in ("tensorflow", "jax"):
+    if backend not in TOGETHER:
         raise ValueError(
             f"several processes train on tensorflow or jax, not on {backend!r}"
         )
-    kinds = {"tensorflow": ["multi_worker"], "jax": ["data_parallel", "model_parallel"]}
-    if kind.partition(":")[0] not in ("auto", *kinds[backend]):
+    if kind != "auto" and not _together(words):
         raise ValueError(
             f"--distribution {kind} is one process's; on {backend} several take "
-            f"{' or '.join(kinds[backend])}"
+            f"{' or '.join(TOGETHER[backend])}"
         )
 
 
-def _check_sweep(words: Sequence[str], kind: str) -> None:
+def _together(words: Sequence[str]) -> bool:
+    """Whether the processes train one thing; those of a sweep may share its trials."""
+    kind = _value(words, "--distribution", "none").partition(":")[0]
+    return kind in TOGETHER.get(_backend(words), ())
+
+
+def _check_sweep(words: Sequence[str]) -> None:
     if _value(words, "--workers", ""):
         raise ValueError("--workers stands before --, where launch reads it")
-    if kind == "multi_worker":
-        raise ValueError(
-            "--distribution multi_worker trains in all processes together; those of a "
-            "sweep train a trial each: leave it out"
-        )
     if _value(words, "--replay", ""):
         raise ValueError("--replay is one trial's: call kzoo tune itself")
 

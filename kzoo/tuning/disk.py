@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import keras
-import keras_tuner
 
 from kzoo.tuning.records import PAUSED, RUNNING, Record
 
@@ -26,18 +25,15 @@ def size(folder: Path) -> int:
     return total
 
 
-def check_room(model: keras.Model, sweep: Path, cap_gb: float) -> None:
-    """Fails the trial if it might not fit under the cap.
-
-    Raises:
-        keras_tuner.errors.FailedTrialError: it might not.
-    """
+def lacking(model: keras.Model, sweep: Path, cap_gb: float) -> str:
+    """Why a trial of this model might not fit under the cap, or nothing."""
     needed, used = COPIES * STATES * 4 * model.count_params(), size(sweep)
-    if used + needed > cap_gb * 1e9:
-        raise keras_tuner.errors.FailedTrialError(
-            f"the trial may take {needed / 1e9:.3g} GB beside the {used / 1e9:.3g} GB "
-            f"of the sweep, and disk_gb is {cap_gb:g}"
-        )
+    if used + needed <= cap_gb * 1e9:
+        return ""
+    return (
+        f"the trial may take {needed / 1e9:.3g} GB beside the {used / 1e9:.3g} GB of "
+        f"the sweep, and disk_gb is {cap_gb:g}"
+    )
 
 
 def tidy(folder: Path, found: Sequence[Record], kept: Sequence[Record]) -> None:

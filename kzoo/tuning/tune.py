@@ -2,7 +2,8 @@
 
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ def tune(
         data: options of the dataset.
         options: see :class:`TuneOptions`.
         existing: ``resume`` or ``fresh``, as in ``kzoo.train``.
-        distribution: one of ``kzoo.distribution.KINDS``.
+        distribution: one of ``kzoo.distribution.KINDS``; under one of several processes
+            all of them train each trial together.
         watch: called with the table's rows after each change.
         **settings: hyper-parameters and recipe fields that do not move.
 
@@ -97,10 +99,10 @@ def tune(
     if epochs is not None:
         settings = {**settings, "epochs": epochs}
     where = distributions.resolve(distribution)
-    if where.shard[1] > 1:
+    if where.shard[1] > 1 and (workers > 1 or role() != "alone"):
         raise ValueError(
-            f"distribution {distribution!r} runs a training in {where.shard[1]} "
-            "processes, a trial runs in one; workers share the trials of a sweep"
+            f"distribution {distribution!r} trains each trial in all "
+            f"{where.shard[1]} processes; workers share the trials instead"
         )
     request = Request(
         model=model,
@@ -132,25 +134,46 @@ def tune(
     if part == "worker":
         be_worker(oracle, trained, request.options.wait_seconds)
         return Sweep(folder)
+    config = request.config(base, search)
+    with ExitStack() as stack:
+
+        def begin() -> str:
+            stack.enter_context(begun(folder, config, existing))
+            return ""
+
+        where.from_chief(begin)
+        if not where.is_chief:
+            SweepTuner(oracle, trained).search()
+        else:
+            oracle.reload()
+            reporter = Reporter(folder, oracle, request.options, watch)
+            oracle.watch = reporter.update
+            if part == "chief":
+                be_chief(oracle)
+            elif workers > 1:
+                run_workers(oracle, request, folder, workers)
+            else:
+                SweepTuner(oracle, trained).search()
+            oracle.finish()
+            reporter.draw()
+        gave_up = where.from_chief(lambda: oracle.gave_up or "")
+    if gave_up:
+        raise SweepError(gave_up)
+    return Sweep(folder)
+
+
+@contextmanager
+def begun(folder: Path, config: Mapping[str, Any], existing: str) -> Iterator[None]:
+    """The sweep's folder with its config, this process its only writer.
+
+    Raises:
+        ValueError: the folder holds something else, or another process writes there.
+    """
     if existing == "fresh" and folder.exists() and visible(folder):
         with locked(folder):
             move_aside(folder)
-    config = request.config(base, search)
     check_standing(folder, config)
-    search.folder.mkdir(parents=True, exist_ok=True)
+    (folder / "trials").mkdir(parents=True, exist_ok=True)
     with locked(folder), logged(folder):
-        weights.write_json(folder / SWEEP, config)
-        oracle.reload()
-        reporter = Reporter(folder, oracle, request.options, watch)
-        oracle.watch = reporter.update
-        if part == "chief":
-            be_chief(oracle)
-        elif workers > 1:
-            run_workers(oracle, request, folder, workers)
-        else:
-            SweepTuner(oracle, trained).search()
-        oracle.finish()
-        reporter.draw()
-    if oracle.gave_up:
-        raise SweepError(oracle.gave_up)
-    return Sweep(folder)
+        weights.write_json(folder / SWEEP, dict(config))
+        yield

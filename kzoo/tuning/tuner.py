@@ -2,9 +2,10 @@
 
 import logging
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,16 +104,23 @@ class TrialModel(keras_tuner.HyperModel):
 
 
 class SweepTuner(keras_tuner.Tuner):
-    """Runs trials one after another, for an oracle in this process or at a chief."""
+    """Runs trials one after another, for an oracle in this process or at a chief.
+
+    Where several processes train a trial together, all of them run it, and the first
+    one's oracle answers.
+    """
 
     def __init__(self, oracle: keras_tuner.Oracle, trials: Trials) -> None:
         self.trials = trials
+        self.where = distributions.resolve(trials.request.distribution)
         super().__init__(
             oracle=oracle,
             hypermodel=TrialModel(trials),
             directory=str(trials.folder.parent),
             project_name=trials.folder.name,
         )
+        if self.where.shard[1] > 1:
+            self.oracle: Any = SharedOracle(oracle, self.where)
 
     def _populate_initial_space(self) -> None:
         """Nothing: the space was declared, and no model is built to find it."""
@@ -132,7 +140,8 @@ class SweepTuner(keras_tuner.Tuner):
         except Exception:
             trial.status = TrialStatus.FAILED
             trial.message = traceback.format_exc()
-            records.write_error(self.trials.folder, trial.trial_id, trial.message)
+            if self.where.is_chief:
+                records.write_error(self.trials.folder, trial.trial_id, trial.message)
 
     def run_trial(self, trial: Trial, *args: Any, **kwargs: Any) -> None:
         """Trains a trial's executions, and leaves their result for the oracle."""
@@ -158,7 +167,8 @@ class SweepTuner(keras_tuner.Tuner):
             raise NonFiniteScoreError(f"the score is no number: {means}")
         wanted = {one.name: means[one.name] for one in trials.objectives}
         result = records.Result(wanted, means["loss"], epochs, pruned)
-        result.save(trials.folder, record.id)
+        if self.where.is_chief:
+            result.save(trials.folder, record.id)
 
     def execute(
         self,
@@ -171,13 +181,15 @@ class SweepTuner(keras_tuner.Tuner):
         trials = self.trials
         hp = keras_tuner.HyperParameters()
         hp.values = {**record.values, "seed": seed}
-        where = distributions.resolve(trials.request.distribution)
-        options = trials.request.options
+        where, options = self.where, trials.request.options
         planned = self.hypermodel.planned(hp)
         with renewed_session(), seeded(seed), where.scope(planned.layout):
             check_size(planned, options.max_weights)
             model = self.hypermodel.build(hp)
-            disk.check_room(model, trials.folder.parent, options.disk_gb)
+            room = partial(disk.lacking, model, trials.folder.parent, options.disk_gb)
+            lacking = where.from_chief(room)
+            if lacking:
+                raise keras_tuner.errors.FailedTrialError(lacking)
             folder = trials.run_folder(record.id, execution)
             run = self.hypermodel.fit(hp, model, folder, record.until, callbacks)
             scores = run.metrics["validation"]
@@ -188,8 +200,41 @@ class SweepTuner(keras_tuner.Tuner):
                     if one.is_cost
                     else float(scores[one.name])
                 )
-            write_session(run.folder / "tensorboard", folder.name, record.values, found)
+            if where.is_chief:
+                board = run.folder / "tensorboard"
+                write_session(board, folder.name, record.values, found)
         return run, found
+
+
+class SharedOracle:
+    """What the first process's oracle says, on all processes that train together."""
+
+    def __init__(self, oracle: Any, where: distributions.Distribution) -> None:
+        self.oracle = oracle
+        self.where = where
+
+    def create_trial(self, tuner_id: str) -> Trial:
+        """The next trial of all of them."""
+        return self._answer(lambda: self.oracle.create_trial(tuner_id))
+
+    def update_trial(
+        self, trial_id: str, metrics: Mapping[str, float], step: int = 0
+    ) -> Trial:
+        """Whether all of them stop."""
+        return self._answer(lambda: self.oracle.update_trial(trial_id, metrics, step))
+
+    def end_trial(self, trial: Trial) -> None:
+        """Records how the trial ended."""
+        if self.where.is_chief:
+            self.oracle.end_trial(trial)
+
+    def _answer(self, ask: Callable[[], Trial]) -> Trial:
+        def told() -> str:
+            trial = ask()
+            return f"{trial.status} {trial.trial_id}"
+
+        status, _, id = self.where.from_chief(told).partition(" ")
+        return Trial(keras_tuner.HyperParameters(), trial_id=id, status=status)
 
 
 def was_pruned(run: Run, until: int) -> bool:
