@@ -15,7 +15,7 @@ from keras import ops
 import kzoo
 from kzoo.hparams import declarations
 from kzoo.losses import distillation as losses
-from kzoo.models.distiller import schedule_factor
+from kzoo.losses.distillation.schedules import schedule_factor
 from kzoo.models.distiller_options import METHODS, DistillerHParams
 
 ROOT = Path(__file__).parents[1]

@@ -51,6 +51,20 @@ def own_losses(labels: Any, losses: Any) -> Any:
     return ops.cast(losses, "float32")
 
 
+def known_labels(y: Any, weights: Any) -> tuple[Any, Any]:
+    """Labels and weights, in which an example of unknown class, below 0, counts not."""
+    if not are_classes(y):
+        return y, weights
+    known = ops.cast(y >= 0, "float32")
+    known = known if weights is None else known * ops.cast(weights, "float32")
+    return ops.maximum(y, 0), known
+
+
+def are_classes(y: Any) -> bool:
+    """Whether labels are one integer an example."""
+    return len(y.shape) == 1 and "int" in keras.backend.standardize_dtype(y.dtype)
+
+
 class TaskLoss(keras.losses.Loss):
     """One of these functions as Keras wants it: weighted, reduced, distributed.
 

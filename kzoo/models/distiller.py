@@ -10,8 +10,7 @@ compile and fit it like any model, then take its ``.student``.
     distiller.fit(images, labels)
 """
 
-import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -19,39 +18,21 @@ from typing import Any
 import keras
 from keras import ops
 
-from kzoo.layers.projection import Projection, at_the_fewer
+from kzoo.layers.projection import at_the_fewer
 from kzoo.losses import distillation as losses
+from kzoo.losses.distillation.schedules import schedule_factor
+from kzoo.losses.task import are_classes, known_labels
 from kzoo.models.distiller_options import METHODS, DistillerHParams
+from kzoo.models.distiller_pairs import (
+    all_taps,
+    num_heads,
+    pairs_of,
+    projections,
+    taps_read,
+)
 from kzoo.models.family import Family
-from kzoo.models.tapped import paired_taps, tap_shapes, tapped
+from kzoo.models.tapped import tapped
 from kzoo.models.teacher import Teacher, check_classes, check_inputs, teacher_inputs
-
-
-def schedule_factor(
-    kind: str, step: Any, total_steps: int, warmup_rate: float = 1 / 12
-) -> Any:
-    """The share of its full value that a weight or temperature has at a step.
-
-        constant  1
-        linear    from 0 to 1 over the first ``warmup_rate`` of the steps, then 1
-        cosine    (1 + cos(pi t)) / 2, from 1 to 0
-
-    Args:
-        kind: one of ``SCHEDULES``.
-        step: counted from 0, a number or a tensor.
-        total_steps: of the training.
-        warmup_rate: of the linear rise.
-
-    Example:
-        >>> float(schedule_factor("linear", 4, total_steps=100, warmup_rate=0.1))
-        0.5
-    """
-    if kind == "constant" or not total_steps:
-        return 1.0
-    step = ops.cast(step, "float32")
-    if kind == "linear":
-        return ops.minimum(1.0, (step + 1) / max(1.0, warmup_rate * total_steps))
-    return (1 + ops.cos(math.pi * ops.minimum(1.0, step / total_steps))) / 2
 
 
 @keras.saving.register_keras_serializable("kzoo")
@@ -85,15 +66,7 @@ class Distiller(keras.Model):
             name: pairs_of(name, hparams, teachers[0], student)
             for name in hparams.methods
         }
-        theirs, ours = (
-            _unique(
-                tap
-                for name, pairs in self.pairs.items()
-                for pair in pairs
-                for tap in taps_read(name, pair[side])
-            )
-            for side in (0, 1)
-        )
+        theirs, ours = (all_taps(self.pairs, side) for side in (0, 1))
         # A plain object, so that Keras does not track teachers, nor layers twice.
         self.inner = _Untracked(
             tapped(student, ours),
@@ -102,7 +75,12 @@ class Distiller(keras.Model):
                 for i, one in enumerate(teachers)
             ],
         )
-        self.projections = self._projections()
+        self.projections = projections(
+            self.pairs,
+            self.inner.teachers[0].tapped,
+            self.inner.student,
+            hparams.teacher_input_shape or None,
+        )
         self.step = self.add_weight(
             shape=(),
             initializer="zeros",
@@ -225,7 +203,7 @@ class Distiller(keras.Model):
             z = losses.ensemble_logits(alone, hparams.ensemble, temperature)
         if name == "dkd":
             terms = (hparams.dkd_alpha, hparams.dkd_beta)
-            labels = y if _are_classes(y) else None
+            labels = y if are_classes(y) else None
             return losses.dkd(z, x, labels, temperature, *terms)
         if name == "dist":
             terms = (hparams.dist_beta, hparams.dist_gamma)
@@ -281,35 +259,6 @@ class Distiller(keras.Model):
     def _of_all(self, *parts: Any) -> list[Any]:
         """The rows of all replicas, for what compares the examples of a batch."""
         return [None if x is None else self.gathered(x)[0] for x in parts]
-
-    def _projections(self) -> dict[str, Projection]:
-        """One for each pair of taps that differ in width or places."""
-        wanted = [
-            (name, i, pair)
-            for name, pairs in self.pairs.items()
-            for i, pair in enumerate(pairs)
-            if METHODS[name].projected
-        ]
-        made: dict[str, Projection] = {}
-        if not wanted:
-            return made
-        example = self.hparams.teacher_input_shape or None
-        theirs = tap_shapes(self.inner.teachers[0].tapped, example)
-        ours = tap_shapes(self.inner.student, None)
-        for name, i, (teacher_tap, student_tap) in wanted:
-            t, s = theirs[teacher_tap], ours[student_tap]
-            if len(t) != len(s):
-                raise ValueError(
-                    f"{name}: the teacher's {teacher_tap} is {t}, the student's "
-                    f"{student_tap} {s}; no projection leads from one to the other"
-                )
-            if t != s or name == "vid":
-                layer = Projection(
-                    t[-1], name == "vid", name=f"{name}_projection_{i}_{student_tap}"
-                )
-                layer.build((None, *s), (None, *t))
-                made[f"{name}_{i}"] = layer
-        return made
 
     def _copied(self, teacher: str, name: str, weight: Any) -> Any:
         """A weight of the distiller's own with this value; it takes no gradient."""
@@ -384,45 +333,6 @@ def check(
                     )
 
 
-def pairs_of(
-    name: str, hparams: DistillerHParams, teacher: keras.Model, student: keras.Model
-) -> list[tuple[str, str]]:
-    """The (teacher's, student's) taps that a method compares."""
-    rule = METHODS[name].taps
-    if rule == "logits":
-        return []
-    if hparams.teacher_taps:
-        return list(zip(hparams.teacher_taps, hparams.student_taps, strict=True))
-    return paired_taps(rule, teacher, student)
-
-
-def taps_read(name: str, tap: str) -> tuple[str, ...]:
-    """The layers behind a pair's name: three of a block with attention."""
-    if name == "relations":
-        return (f"{tap}_query", f"{tap}_key", f"{tap}_value")
-    return (tap,)
-
-
-def num_heads(model: keras.Model, block: str) -> int:
-    """Attention heads of a block."""
-    heads: int = model.get_layer(f"{block}_attention").num_heads
-    return heads
-
-
-def known_labels(y: Any, weights: Any) -> tuple[Any, Any]:
-    """Labels and weights, in which an example of unknown class, below 0, counts not."""
-    if not _are_classes(y):
-        return y, weights
-    known = ops.cast(y >= 0, "float32")
-    known = known if weights is None else known * ops.cast(weights, "float32")
-    return ops.maximum(y, 0), known
-
-
-def _are_classes(y: Any) -> bool:
-    """Whether labels are one integer an example."""
-    return len(y.shape) == 1 and "int" in keras.backend.standardize_dtype(y.dtype)
-
-
 def _ones(logits: Any) -> Any:
     """1 for each example, (batch,)."""
     return ops.ones((ops.shape(logits)[0],), "float32")
@@ -432,10 +342,6 @@ def _without_padding(x: Any, mask: Any) -> Any:
     if mask is None:
         return x
     return ops.where(ops.cast(mask, "bool")[..., None], x, ops.zeros_like(x))
-
-
-def _unique(names: Iterable[str]) -> list[str]:
-    return list(dict.fromkeys(names))
 
 
 def build(

@@ -15,8 +15,7 @@ import keras
 from keras import ops
 
 from kzoo.losses import distillation as losses
-from kzoo.losses.task import TaskLoss, own_losses
-from kzoo.models.distiller import known_labels
+from kzoo.losses.task import TaskLoss, known_labels, own_losses
 from kzoo.models.distiller_options import METHODS, DistillerHParams
 from kzoo.models.teacher import check_classes, check_inputs
 
