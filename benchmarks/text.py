@@ -3,16 +3,23 @@
     python benchmarks/text.py                                # both, two rounds
     python benchmarks/text.py --models bert_base --rounds 3 --length 512 --backend jax
 
-KerasHub (the extra `benchmarks`) runs on the same backend, transformers (the extra
-`peers`) on PyTorch. No zoo has text_cnn: beside it stands what one writes by hand, from
-the layers of Keras (`bare`) and of PyTorch (`torch`), neither of which masks anything;
-`beside.py` says what is measured. No token is padding.
+KerasHub (the extra `benchmarks`) runs on the same backend, transformers (the extras
+`peers` and `test`) on PyTorch. No zoo has text_cnn: beside it stands what one writes by
+hand, from the layers of Keras (`bare`) and of PyTorch (`torch`), neither of which masks
+anything; `beside.py` says what is measured. No token is padding.
 """
 
 from typing import Any
 
 import numpy as np
-from beside import Ready, arguments, compare, keras_steps, torch_steps
+from beside import (
+    Ready,
+    arguments,
+    compare,
+    import_torchvision,
+    keras_steps,
+    torch_steps,
+)
 
 import kzoo
 
@@ -56,6 +63,7 @@ def ready(zoo: str, model: str) -> Ready:
         import keras_hub  # noqa: F401  its import is no part of building
 
         return lambda: hub_bert(sizes), steps_of_hub
+    import_torchvision()
     import transformers  # noqa: F401
 
     return lambda: transformers_bert(sizes), steps_of_transformers

@@ -4,16 +4,21 @@
     python benchmarks/vision.py --models resnet50 --rounds 3 --backend jax
 
 The others are keras.applications or KerasHub (the extra `benchmarks`) on the same
-backend, and timm (the extra `peers`) on PyTorch, channels last; `beside.py` says what
-is measured.
+backend, and timm (the extras `peers` and `test`) on PyTorch, channels last; `beside.py`
+says what is measured.
 """
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from beside import Ready, arguments, compare, keras_steps, torch_steps
+from beside import (
+    Ready,
+    arguments,
+    compare,
+    import_torchvision,
+    keras_steps,
+    torch_steps,
+)
 
 # kzoo's name -> the others'. KerasHub's backbones get the published sizes.
 NETWORKS: dict[str, dict[str, str]] = {
@@ -76,9 +81,6 @@ def hub_vit() -> Any:
 
 
 def timm_model(name: str) -> Any:
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from conftest import import_torchvision
-
     import_torchvision()
     import timm
     import torch
