@@ -22,12 +22,14 @@ from kzoo.models import (
     gpt2,
     inception,
     lenet,
+    masked_image,
     mlp,
     mlp_mixer,
     mobilenet,
     reconstruction,
     recurrent,
     recurrent_language_model,
+    replaced_token,
     resnet,
     roberta,
     seq2seq_lstm,
@@ -87,6 +89,8 @@ TRAINERS: tuple[Family, ...] = (
     contrastive.FAMILY,
     reconstruction.FAMILY,
     token_prediction.FAMILY,
+    masked_image.FAMILY,
+    replaced_token.FAMILY,
 )
 
 _by_name: dict[str, Family] = {

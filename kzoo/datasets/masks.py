@@ -74,6 +74,58 @@ class MaskedTokens:
 
 
 @dataclass(frozen=True)
+class ReplacedTokens:
+    """Hidden tokens, and all that it takes to replace them by others.
+
+    Clark et al. 2020 (2003.10555), sec. 3.1. What a generator thinks of the hidden ones
+    is known in training alone, so what is drawn here is a number for each step.
+
+    Attributes:
+        hidden: which ones; all of them become the mask in the paper.
+        pad_token_id: what counts nothing; None = there is no padding.
+    """
+
+    hidden: MaskedTokens
+    pad_token_id: int | None
+
+    def __call__(
+        self, dataset: Dataset, raw: Batch, rng: np.random.Generator, training: bool
+    ) -> Batch:
+        """A transform: inputs are a dict of arrays (batch, time).
+
+        ``tokens``, of which some are hidden; ``originals``; ``hidden_weights`` and
+        ``token_weights``, the hidden ones and all real ones, each 1 on the average of
+        the batch; ``chances``, even between 0 and 1; and the encoder's other inputs.
+        """
+        batch = self.hidden(dataset, raw, rng, training)
+        given = batch["inputs"]
+        given = given if isinstance(given, dict) else {"tokens": given}
+        chosen = batch["weights"] > 0
+        tokens: np.ndarray = given["tokens"]
+        originals = np.where(chosen, batch["labels"], tokens)
+        real = np.ones(chosen.shape, bool)
+        if self.pad_token_id is not None:
+            real = originals != self.pad_token_id
+        rows = (raw["weights"] > 0)[:, None]
+
+        def shares(counts: np.ndarray) -> np.ndarray:
+            """1 on the average of the rows that are no filling."""
+            counts = (counts & rows).astype("float64")
+            size = rows.sum() * counts.shape[1]
+            return (counts * (size / max(counts.sum(), 1))).astype("float32")
+
+        inputs = {
+            **given,
+            "originals": originals.astype("int32"),
+            "hidden_weights": shares(chosen),
+            "token_weights": shares(real),
+            "chances": rng.random(chosen.shape, "float32"),
+        }
+        labels = np.zeros(len(chosen), "float32")
+        return {**raw, "inputs": inputs, "labels": labels}
+
+
+@dataclass(frozen=True)
 class NextTokens:
     """At each step, the label is the token of the next one.
 

@@ -1,5 +1,7 @@
 """Batches without labels: two views of an example, or a spoilt one and the clean one.
 
+Spoilt is noise, numbers that are dropped, or patches that are hidden.
+
 Each is a transform of a :class:`Dataset`, drawn like augmentation from the seed and
 the step; labels are 0 throughout.
 """
@@ -60,3 +62,43 @@ class Corrupted:
         left = rng.random(clean.shape, "float32") >= self.dropped
         spoilt = (clean + added) * left
         return unlabelled(raw, {"inputs": spoilt, "targets": clean})
+
+
+@dataclass(frozen=True)
+class MaskedPatches:
+    """Images of which most patches are hidden.
+
+    He et al., "Masked autoencoders are scalable vision learners", 2021 (2111.06377):
+    as many patches of each image, drawn evenly and without replacement. A hidden one
+    is 0 in ``inputs``, so that no convolution can carry it over its edge.
+
+    Attributes:
+        patch_size: height and width of a patch in pixels.
+        rate: share of the patches; one at least is hidden, and one is shown.
+    """
+
+    patch_size: int
+    rate: float = 0.75
+
+    def __call__(
+        self, dataset: Dataset, raw: Batch, rng: np.random.Generator, training: bool
+    ) -> Batch:
+        """A transform: inputs are ``inputs``, ``targets``, ``visible``, ``masked``.
+
+        The last two number the patches row by row, (batch, some) in rising order.
+        """
+        images = raw["inputs"]
+        if training:
+            images = augment(dataset.augmentation, images, rng)
+        clean = dataset.preprocessing.inputs(images)
+        batch, height, width, channels = clean.shape
+        rows, columns = height // self.patch_size, width // self.patch_size
+        count = min(max(1, round(rows * columns * self.rate)), rows * columns - 1)
+        order = rng.random((batch, rows * columns)).argsort(axis=1).astype("int32")
+        masked, visible = (np.sort(part) for part in np.split(order, [count], axis=1))
+        shown = np.zeros(order.shape, clean.dtype)
+        np.put_along_axis(shown, visible, 1, axis=1)
+        cut = (batch, rows, self.patch_size, columns, self.patch_size, channels)
+        spoilt = clean.reshape(cut) * shown.reshape(batch, rows, 1, columns, 1, 1)
+        inputs = {"inputs": spoilt.reshape(clean.shape), "targets": clean}
+        return unlabelled(raw, inputs | {"visible": visible, "masked": masked})

@@ -20,19 +20,17 @@ from kzoo.models.distiller_options import METHODS, DistillerHParams
 from kzoo.models.mutual import Mutual
 from kzoo.registry import build_model
 from kzoo.training import Recipe, Run, open_run
-from kzoo.training.fit import compiled as compiled_alone
 from kzoo.training.fit import (
+    compile_by,
     config_of,
     dtype_policy,
     fit_into,
-    running_metrics,
     seeded,
-    task_loss,
 )
+from kzoo.training.fit import compiled as compiled_alone
 from kzoo.training.plan import Plan, plan
 from kzoo.training.resume import every
 from kzoo.training.run import logged, prepared, standing
-from kzoo.training.schedules import optimizer
 
 log = logging.getLogger(__name__)
 
@@ -228,21 +226,7 @@ def compiled(
         **options.of_distiller(**changes),
     )
     distiller.gathered = distributions.current().gathered
-    return compile_by(planned, distiller)
-
-
-def compile_by(planned: Plan, trainer: keras.Model) -> keras.Model:
-    """Compiles by the plan: its optimizer, the task's loss and running metrics."""
-    recipe = planned.recipe
-    steps = planned.dataset.steps_per_epoch(recipe.batch_size)
-    trainer.compile(
-        optimizer=optimizer(recipe, steps),
-        loss=task_loss(planned.task, recipe),
-        **running_metrics(planned.task),
-        jit_compile="auto" if recipe.jit is None else recipe.jit,
-        steps_per_execution=recipe.steps_per_execution,
-    )
-    return trainer
+    return compile_by(planned, distiller, student)
 
 
 def peer_of(peer: Any, planned: Plan) -> Plan:
@@ -258,7 +242,7 @@ def together(
     """The student and its peers in one trainer, with optimizer, loss and metrics."""
     with dtype_policy(planned.recipe.precision):
         networks = [one.build() for one in (planned, *peers)]
-    return compile_by(planned, Mutual(options, networks))
+    return compile_by(planned, Mutual(options, networks), networks[0])
 
 
 def same_data(

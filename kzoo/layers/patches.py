@@ -60,6 +60,28 @@ def patch_embedding(x: Any, hidden_dim: int, patch_size: int, stem: str) -> Any:
     )(x)
 
 
+def patches_of(images: Any, patch_size: int) -> Any:
+    """(batch, h, w, c) -> (batch, patches, patch_size * patch_size * c), row by row.
+
+    >>> patches_of(np.arange(16.0).reshape(1, 4, 4, 1), 2)[0, 1].tolist()
+    [2.0, 3.0, 6.0, 7.0]
+    """
+    height, width, channels = images.shape[1:]
+    rows, columns = height // patch_size, width // patch_size
+    x = ops.reshape(images, (-1, rows, patch_size, columns, patch_size, channels))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+    return ops.reshape(x, (-1, rows * columns, patch_size**2 * channels))
+
+
+def images_of(patches: Any, grid: tuple[int, int], patch_size: int) -> Any:
+    """:func:`patches_of` undone: (batch, patches, pixels) -> (batch, h, w, c)."""
+    rows, columns = grid
+    channels = patches.shape[-1] // patch_size**2
+    x = ops.reshape(patches, (-1, rows, columns, patch_size, patch_size, channels))
+    x = ops.transpose(x, (0, 1, 3, 2, 4, 5))
+    return ops.reshape(x, (-1, rows * patch_size, columns * patch_size, channels))
+
+
 @keras.saving.register_keras_serializable("kzoo")
 class LeadingToken(keras.layers.Layer):
     """Puts a learned token before the others: (batch, time, dim) -> time + 1."""

@@ -104,6 +104,27 @@ def encoded(images: Any, hparams: ViTHParams, leading: tuple[str, ...]) -> Any:
     return keras.layers.LayerNormalization(epsilon=EPSILON, name="norm")(x)
 
 
+def apart(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """A model's embedding, and its blocks, which take any number of its tokens.
+
+    Both share the layers of ``model``: nothing is copied.
+
+    Args:
+        model: of this family, or of one that is like it.
+
+    Returns:
+        images -> (batch, leading + patches, hidden_dim), positions in them; and (batch,
+        time, hidden_dim) -> the same shape, normalised.
+    """
+    stem, norm = (model.get_layer(name).output for name in ("stem", "norm"))
+    blocks = keras.models.clone_model(
+        keras.Model(stem, norm),
+        input_tensors=keras.Input((None, stem.shape[-1]), name="tokens"),
+        clone_function=lambda layer: layer,
+    )
+    return keras.Model(model.input, stem, name="embedding"), blocks
+
+
 def _imagenet(
     num_layers: int, hidden_dim: int, num_heads: int, patch_size: int
 ) -> ViTHParams:

@@ -13,12 +13,15 @@ import numpy as np
 
 from kzoo import hparams, index
 from kzoo.datasets import Dataset
-from kzoo.datasets.masks import MaskedTokens, NextTokens
-from kzoo.datasets.views import Corrupted, two_views
+from kzoo.datasets.masks import MaskedTokens, NextTokens, ReplacedTokens
+from kzoo.datasets.views import Corrupted, MaskedPatches, two_views
 from kzoo.hparams import HParams, hp, in_short, nearest
 from kzoo.models.contrastive import ContrastiveHParams
+from kzoo.models.masked_image import MaskedImageHParams
 from kzoo.models.reconstruction import ReconstructionHParams
+from kzoo.models.replaced_token import ReplacedTokenHParams
 from kzoo.models.token_prediction import TokenPredictionHParams
+from kzoo.models.vit import ViTHParams
 from kzoo.preprocessing.text import Tokenizer
 from kzoo.training import Recipe
 
@@ -99,6 +102,40 @@ def reconstructed(
 
 
 @dataclass(frozen=True, kw_only=True)
+class MaskedImageOptions(MaskedImageHParams):
+    """The decoder, and how many patches are hidden."""
+
+    mask_rate: float = hp(
+        0.75, "share of an image's patches", min=0.01, max=0.99, tune=(0.5, 0.9)
+    )
+
+
+def covered(
+    dataset: Dataset, options: MaskedImageOptions, encoder: HParams
+) -> tuple[Dataset, dict[str, Any]]:
+    """Images of which most patches are hidden."""
+    if numbers(dataset, "masked_image").ndim != 3:
+        raise ValueError(
+            f"masked_image is for images; {dataset.name} has {dataset.spec.inputs}"
+        )
+    if not isinstance(encoder, ViTHParams):
+        from kzoo.registry import FAMILIES
+
+        able = [one.name for one in FAMILIES if isinstance(one.smallest, ViTHParams)]
+        raise ValueError(
+            "masked_image needs a model whose blocks take the visible patches alone: "
+            f"one of the families {in_short(able)}"
+        )
+    if encoder.grid == (1, 1):
+        raise ValueError(
+            f"patch_size={encoder.patch_size} makes one patch of an image: with it "
+            "hidden there is nothing to see"
+        )
+    transform = MaskedPatches(encoder.patch_size, options.mask_rate)
+    return encoded(dataset, encoder, "pretraining", transform=transform), {}
+
+
+@dataclass(frozen=True, kw_only=True)
 class MaskingOptions(TokenPredictionHParams):
     """How tokens are hidden."""
 
@@ -134,11 +171,11 @@ def check_tokens(dataset: Dataset, objective: str, encoder: HParams) -> Tokenize
     return tokenizer
 
 
-def hidden(
-    dataset: Dataset, options: MaskingOptions, encoder: HParams
-) -> tuple[Dataset, dict[str, Any]]:
-    """Some tokens hidden; ``[MASK]``, or else the unknown token, stands for them."""
-    tokenizer = check_tokens(dataset, "masked_tokens", encoder)
+def masks_of(dataset: Dataset, tokenizer: Tokenizer) -> tuple[int, tuple[int, ...]]:
+    """The token that stands for a hidden one, and those that may be hidden.
+
+    ``[MASK]`` where the tokeniser has it, or else its token for the unknown.
+    """
     library = tokenizer.library
     names = ("[MASK]", "<mask>")
     found = [library.token_to_id(name) for name in names]
@@ -152,15 +189,47 @@ def hidden(
     added = library.get_added_tokens_decoder()
     special |= {number for number, token in added.items() if token.special}
     ordinary = tuple(one for one in range(tokenizer.vocab_size) if one not in special)
+    return found[0], ordinary
+
+
+def hidden(
+    dataset: Dataset, options: MaskingOptions, encoder: HParams
+) -> tuple[Dataset, dict[str, Any]]:
+    """Some tokens hidden."""
+    tokenizer = check_tokens(dataset, "masked_tokens", encoder)
     transform = MaskedTokens(
-        found[0],
-        ordinary,
+        *masks_of(dataset, tokenizer),
         options.mask_rate,
         options.mask_share,
         options.random_share,
     )
     made = encoded(dataset, encoder, "language-modeling", transform=transform)
     return made, {"vocab_size": tokenizer.vocab_size, "causal": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReplacementOptions(ReplacedTokenHParams):
+    """The generator, the loss, and how many tokens are hidden."""
+
+    mask_rate: float = hp(0.15, "share of a text's tokens", min=0.01, max=0.9)
+
+
+def replaced(
+    dataset: Dataset, options: ReplacementOptions, encoder: HParams
+) -> tuple[Dataset, dict[str, Any]]:
+    """Some tokens hidden, for the generator to replace."""
+    tokenizer = check_tokens(dataset, "replaced_token", encoder)
+    transform = ReplacedTokens(
+        MaskedTokens(
+            *masks_of(dataset, tokenizer),
+            rate=options.mask_rate,
+            masked=1.0,
+            random=0.0,
+        ),
+        tokenizer.pad_token_id,
+    )
+    made = encoded(dataset, encoder, "pretraining", transform=transform)
+    return made, {"vocab_size": tokenizer.vocab_size}
 
 
 def followed(
@@ -203,11 +272,27 @@ OBJECTIVES = {
         reconstructed,
         "10.1145/1390156.1390294",
     ),
+    "masked_image": Objective(
+        "masked_image",
+        MaskedImageOptions(),
+        dataclasses.replace(
+            _RECIPE,
+            weight_decay=0.05,
+            augmentation=("shift",),
+            batch_size=64,
+            epochs=200,
+        ),
+        covered,
+        "2111.06377",
+    ),
     "masked_tokens": Objective(
         "token_prediction", MaskingOptions(), _TEXTS, hidden, "1810.04805"
     ),
     "next_token": Objective(
         "token_prediction", TokenPredictionHParams(), _TEXTS, followed, "1511.01432"
+    ),
+    "replaced_token": Objective(
+        "replaced_token", ReplacementOptions(), _TEXTS, replaced, "2003.10555"
     ),
 }
 

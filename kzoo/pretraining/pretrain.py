@@ -12,23 +12,22 @@ import numpy as np
 from kzoo import distribution as distributions
 from kzoo import hparams
 from kzoo.datasets import Dataset
+from kzoo.models.masked_image import MaskedImage
 from kzoo.models.reconstruction import Reconstruction
 from kzoo.pretraining.objectives import Objective, find_objective, of_trainer
 from kzoo.pretraining.pictures import reconstructions
 from kzoo.registry import build_model
 from kzoo.training import Recipe, Run, plots
 from kzoo.training.fit import (
+    compile_by,
     config_of,
     dtype_policy,
     fit_into,
-    running_metrics,
     seeded,
-    task_loss,
 )
 from kzoo.training.plan import Plan, plan, starting_point
 from kzoo.training.resume import every
 from kzoo.training.run import logged, prepared, recorded, standing
-from kzoo.training.schedules import optimizer
 
 log = logging.getLogger(__name__)
 
@@ -86,11 +85,14 @@ def pretrain(
     found = find_objective(objective)
     chosen = hparams.replace(found.options, objective, options or {})
     where = distributions.resolve(distribution)
-    _, _, encoder = starting_point(model)
+    _, base, encoder = starting_point(model)
     fixed: dict[str, Any] = {}
 
     def adapted(loaded: Dataset) -> Dataset:
-        made, theirs = found.adapted(loaded, chosen, encoder)
+        sizes = {**loaded.spec.hparams, **settings}
+        known = {k: v for k, v in sizes.items() if k in vars(encoder)}
+        sized = hparams.replace(encoder, base, known)
+        made, theirs = found.adapted(loaded, chosen, sized)
         fixed.update(theirs)
         return made
 
@@ -130,22 +132,14 @@ def pretrain(
 
 def compiled(planned: Plan, objective: Objective, options: Any) -> keras.Model:
     """The trainer around the encoder, with optimizer, loss and running metrics."""
-    recipe = planned.recipe
-    with dtype_policy(recipe.precision):
+    with dtype_policy(planned.recipe.precision):
         encoder = planned.build()
         trainer = build_model(
             objective.trainer, encoder=encoder, **of_trainer(objective, options)
         )
     if hasattr(trainer, "gathered"):
         trainer.gathered = distributions.current().gathered
-    trainer.compile(
-        optimizer=optimizer(recipe, planned.dataset.steps_per_epoch(recipe.batch_size)),
-        loss=task_loss(planned.task, recipe),
-        **running_metrics(planned.task),
-        jit_compile="auto" if recipe.jit is None else recipe.jit,
-        steps_per_execution=recipe.steps_per_execution,
-    )
-    return trainer
+    return compile_by(planned, trainer, encoder)
 
 
 def draw(run: Run, planned: Plan, trainer: keras.Model) -> None:
@@ -153,11 +147,15 @@ def draw(run: Run, planned: Plan, trainer: keras.Model) -> None:
     where = distributions.current()
     dataset, folder = planned.dataset, run.folder / "plots"
     shown = None
-    if isinstance(trainer, Reconstruction) and len(trainer.hparams.target_shape) == 3:
+    images = isinstance(trainer, MaskedImage) or (
+        isinstance(trainer, Reconstruction) and len(trainer.hparams.target_shape) == 3
+    )
+    if images:
         count = min(10, len(dataset.splits["validation"]))
         batch = next(iter(dataset.eval_batches("validation", count)))["inputs"]
-        found = trainer.reconstructed(keras.ops.convert_to_tensor(batch["inputs"]))
-        made = np.asarray(keras.ops.convert_to_numpy(found))
+        given = batch if isinstance(trainer, MaskedImage) else batch["inputs"]
+        given = keras.tree.map_structure(keras.ops.convert_to_tensor, given)
+        made = np.asarray(keras.ops.convert_to_numpy(trainer.reconstructed(given)))
         shown = batch["targets"], batch["inputs"], made
     if not where.is_chief:
         return

@@ -1,6 +1,10 @@
-"""Starting from weights that another run learned: what fits, and what stays frozen."""
+"""Starting from weights that another run learned: what fits, what stays frozen.
+
+And how far from the head each weight lies, for those that learn at their own pace.
+"""
 
 import logging
+import re
 from collections.abc import Collection, Mapping
 
 import keras
@@ -118,3 +122,40 @@ def layers_before(model: keras.Model, tap: str) -> set[str]:
     """Names of the layers that a tap's output hangs on, and its own."""
     upto = keras.Model(model.input, model.get_layer(tap).output)
     return {layer.name for layer in upto.layers}
+
+
+_BLOCK = re.compile(r"stem|stage_\d+|(stage_\d+_)?block_\d+")
+
+
+def depths(model: keras.Model) -> dict[str, int]:
+    """How many blocks from the head each weight lies, by its path.
+
+    0 is what follows the last block: its normalisation, pooling and the head; 1 the
+    last block; the most what leads to the first tap.
+
+    Args:
+        model: a model of kzoo's.
+
+    Raises:
+        ValueError: a model without blocks.
+
+    Example:
+        >>> import kzoo
+        >>> depths(kzoo.build_model("mlp"))["block_0/kernel"]
+        2
+    """
+    seen: set[str] = set()
+    blocks: list[list[str]] = []
+    for tap in list_features(model):
+        if _BLOCK.fullmatch(tap):
+            names = layers_before(model, tap) - seen
+            seen |= names
+            layers = [model.get_layer(name) for name in sorted(names)]
+            paths = [weight.path for layer in layers for weight in layer.weights]
+            blocks += [paths] if paths else []
+    if not blocks:
+        raise ValueError(f"{model.name} has no blocks to tell its layers apart by")
+    found = {weight.path: 0 for weight in model.weights}
+    for depth, paths in enumerate(reversed(blocks), start=1):
+        found |= dict.fromkeys(paths, depth)
+    return found

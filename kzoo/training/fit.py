@@ -25,6 +25,7 @@ from kzoo.tasks import Task
 from kzoo.training import plots, snapshots
 from kzoo.training.epochs import Finite, Record, Validation
 from kzoo.training.evaluate import split_answers, split_scores
+from kzoo.training.finetune import depths
 from kzoo.training.plan import Plan, plan
 from kzoo.training.recipe import Recipe
 from kzoo.training.resume import Snapshots, every, heeding_signals, legs
@@ -127,18 +128,30 @@ def config_of(planned: Plan, where: distributions.Distribution) -> dict[str, Any
 
 def compiled(planned: Plan) -> keras.Model:
     """The model with its optimizer, loss and running metrics."""
-    recipe = planned.recipe
-    with dtype_policy(recipe.precision):
+    with dtype_policy(planned.recipe.precision):
         model = planned.build()
+    return compile_by(planned, model, model)
+
+
+def compile_by(planned: Plan, trained: keras.Model, model: keras.Model) -> keras.Model:
+    """Compiles by the plan: its optimizer, the task's loss and running metrics.
+
+    Args:
+        planned: the data and the recipe.
+        trained: what ``fit`` is called on.
+        model: of kzoo's; ``trained`` itself, or the one inside it that learns.
+    """
+    recipe = planned.recipe
     steps = planned.dataset.steps_per_epoch(recipe.batch_size)
-    model.compile(
-        optimizer=optimizer(recipe, steps),
+    staged = recipe.layer_decay < 1 or recipe.unfreeze_epochs
+    trained.compile(
+        optimizer=optimizer(recipe, steps, depths(model) if staged else None),
         loss=task_loss(planned.task, recipe),
         **running_metrics(planned.task),
         jit_compile="auto" if recipe.jit is None else recipe.jit,
         steps_per_execution=recipe.steps_per_execution,
     )
-    return model
+    return trained
 
 
 def task_loss(task: Task, recipe: Recipe) -> TaskLoss:

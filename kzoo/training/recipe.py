@@ -94,6 +94,16 @@ class Recipe(HParams):
     freeze: str = hp(
         "", "taps whose layers stay as they are: stem..stage_2, or one; empty = none"
     )
+    layer_decay: float = hp(
+        1.0,
+        "of the learning rate, from each block to the one before it; 1 = none",
+        min=0.0,
+        max=1.0,
+        tune=(0.6, 1.0),
+    )
+    unfreeze_epochs: int = hp(
+        0, "epochs until the next block from the head learns too; 0 = all do", min=0
+    )
     lora: int = hp(
         0, "rank of adapters, which learn instead of the model; 0 = none", min=0
     )

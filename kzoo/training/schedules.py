@@ -1,5 +1,6 @@
 """The learning rate as a pure function of the step, and the optimizer that uses it."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -79,6 +80,79 @@ def peak_rate(recipe: Recipe) -> float:
     return float(recipe.learning_rate * factor ** powers[recipe.learning_rate_scaling])
 
 
+def rate_share(recipe: Recipe, depth: int, step: Any, steps_per_epoch: int) -> Any:
+    """The share of the learning rate that a weight gets, by its place in the model.
+
+    ``layer_decay ** depth`` (Clark et al. 2020, 2003.10555; Bao et al. 2022,
+    2106.08254), and 0 until its block's turn comes: the head learns from the start,
+    then after each ``unfreeze_epochs`` the next block (Howard & Ruder 2018, 1801.06146,
+    sec. 3.3).
+
+    Args:
+        recipe: has the two.
+        depth: blocks from the head, 0 = the head itself.
+        step: counted from 0; an int, or a tensor of the backend.
+        steps_per_epoch: training steps.
+
+    Returns:
+        A float32 tensor.
+
+    Example:
+        >>> recipe = Recipe(layer_decay=0.5, unfreeze_epochs=3)
+        >>> [float(rate_share(recipe, 2, step, 10)) for step in (59, 60)]
+        [0.0, 0.25]
+    """
+    begin = depth * recipe.unfreeze_epochs * steps_per_epoch
+    share = float(recipe.layer_decay) ** depth
+    return share * ops.cast(ops.convert_to_tensor(step) >= begin, "float32")
+
+
+def by_depth(
+    kind: type[keras.optimizers.Optimizer],
+    recipe: Recipe,
+    depths: Mapping[str, int],
+    steps_per_epoch: int,
+) -> type[keras.optimizers.Optimizer]:
+    """The optimizer with the learning rate of each weight by its depth.
+
+    A weight whose turn has not come keeps its value; its moments gather meanwhile.
+
+    Args:
+        kind: an optimizer of Keras's.
+        recipe: has ``layer_decay`` and ``unfreeze_epochs``.
+        depths: of weights by path; what is not there, such as a trainer's own weights,
+            learns as the head does.
+        steps_per_epoch: training steps.
+    """
+
+    class ByDepth(kind):
+        """Of the weight at hand: ``share``, which its decay is scaled by too."""
+
+        share: Any = 1.0
+
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            super().update_step(
+                gradient, variable, learning_rate * self._share(variable)
+            )
+
+        def _apply_weight_decay(self, variables: Any) -> None:
+            for variable in variables:
+                if self.weight_decay is not None and self._use_weight_decay(variable):
+                    self.share = self._share(variable)
+                    super()._apply_weight_decay([variable])
+            self.share = 1.0
+
+        def _get_current_learning_rate(self) -> Any:
+            return super()._get_current_learning_rate() * self.share
+
+        def _share(self, variable: Any) -> Any:
+            number = self._get_variable_index(variable)
+            depth = depths.get(self._trainable_variables[number].path, 0)
+            return rate_share(recipe, depth, self.iterations, steps_per_epoch)
+
+    return ByDepth
+
+
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """:func:`learning_rate` as Keras wants it."""
 
@@ -93,13 +167,21 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return {"recipe": self.recipe.to_json(), "steps": self.steps_per_epoch}
 
 
-def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimizer:
+def optimizer(
+    recipe: Recipe, steps_per_epoch: int, depths: Mapping[str, int] | None = None
+) -> keras.optimizers.Optimizer:
     """The recipe's optimizer.
 
     Weight decay leaves biases and the scales of normalisations alone.
 
+    Args:
+        recipe: what to make.
+        steps_per_epoch: training steps.
+        depths: how far from the head each weight lies, by path, where the recipe treats
+            them by that.
+
     Raises:
-        ValueError: Keras has no optimizer of this name.
+        ValueError: Keras has no optimizer of this name, or the epochs are too few.
     """
     if recipe.warmup_steps >= recipe.epochs * steps_per_epoch:
         raise ValueError(
@@ -119,9 +201,17 @@ def optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.optimizers.Optimize
         options["weight_decay"] = recipe.weight_decay  # None would mean Keras's 0.004
     if recipe.optimizer.lower() == "muon":  # has a second one, 0.004 by default
         options["adam_weight_decay"] = options["weight_decay"]
-    made = optimizer_class(recipe.optimizer)(
-        Schedule(recipe, steps_per_epoch), **options
-    )
+    kind = optimizer_class(recipe.optimizer)
+    if depths:
+        last = max(depths.values()) * recipe.unfreeze_epochs
+        if last >= recipe.epochs:
+            raise ValueError(
+                f"unfreeze_epochs={recipe.unfreeze_epochs} has the first of "
+                f"{max(depths.values())} blocks learn after {last} epochs; "
+                f"epochs={recipe.epochs} is too few"
+            )
+        kind = by_depth(kind, recipe, depths, steps_per_epoch)
+    made = kind(Schedule(recipe, steps_per_epoch), **options)
     if recipe.weight_decay:
         made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return made
