@@ -119,6 +119,11 @@ def _of_convolution(layer: Any, inputs: Any, output: Any) -> int:
     return places * math.prod(layer.kernel.shape)
 
 
+def _of_transposed_convolution(layer: Any, inputs: Any, output: Any) -> int:
+    # Each pixel that comes in goes to a kernel's size of places.
+    return math.prod(inputs[0].shape[1:-1]) * math.prod(layer.kernel.shape)
+
+
 def _of_recurrent(layer: Any, inputs: Any, output: Any) -> int:
     cell = layer.cell
     kernels = (cell.kernel, cell.recurrent_kernel)  # gates are columns of both
@@ -171,6 +176,7 @@ _RULES: dict[type, Callable[[Any, Any, Any], int]] = {
     keras.layers.Dense: _of_dense,
     keras.layers.Conv1D: _of_convolution,
     keras.layers.Conv2D: _of_convolution,
+    keras.layers.Conv2DTranspose: _of_transposed_convolution,
     keras.layers.DepthwiseConv2D: _of_convolution,
     keras.layers.SimpleRNN: _of_recurrent,
     keras.layers.LSTM: _of_recurrent,

@@ -10,6 +10,8 @@ from kzoo.hparams import Identity, identity
 from kzoo.macs import input_shapes, macs, shapes_only
 from kzoo.models import (
     alexnet,
+    autoencoder,
+    autoencoding,
     bert,
     cnn,
     contrastive,
@@ -32,6 +34,7 @@ from kzoo.models import (
     replaced_token,
     resnet,
     roberta,
+    self_training,
     seq2seq_lstm,
     shufflenet_v2,
     squeezenet,
@@ -42,6 +45,7 @@ from kzoo.models import (
     transformer,
     transformer_seq2seq,
     two_stream_lstm,
+    variational_autoencoder,
     vgg,
     vit,
     wide_resnet,
@@ -82,6 +86,8 @@ FAMILIES: tuple[Family, ...] = (
     deit.FAMILY,
     swin.FAMILY,
     mlp_mixer.FAMILY,
+    autoencoder.FAMILY,
+    variational_autoencoder.FAMILY,
 )
 # Models that train others: no architectures, so they have no line in the index.
 TRAINERS: tuple[Family, ...] = (
@@ -91,6 +97,8 @@ TRAINERS: tuple[Family, ...] = (
     token_prediction.FAMILY,
     masked_image.FAMILY,
     replaced_token.FAMILY,
+    self_training.FAMILY,
+    autoencoding.FAMILY,
 )
 
 _by_name: dict[str, Family] = {

@@ -69,6 +69,14 @@ TASKS = {
             per_step=True,
             writes=True,
         ),
+        # The example itself is what is asked for.
+        Task(
+            "reconstruction",
+            "outputs",
+            ("loss",),
+            higher_is_better=False,
+            plots=("reconstructions",),
+        ),
         # Without labels: an objective's model, which has its encoder inside.
         Task("pretraining", "outputs", ("loss",), higher_is_better=False),
     )

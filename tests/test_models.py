@@ -34,7 +34,10 @@ ROOT = Path(__file__).parents[1]
 BACKEND = keras.backend.backend()
 
 # What all keys share moves every score of a row alike, and softmax does not see it.
-NO_GRADIENT = re.compile(r"(stage_\d+_)?block_\d+_(memory_)?key/bias")
+# A variance is drawn with in training alone.
+NO_GRADIENT = re.compile(
+    r"(stage_\d+_)?block_\d+_(memory_)?key/bias|log_variance/(kernel|bias)"
+)
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,16 @@ class Case:
     def decodes(self) -> bool:
         """Whether its logits are a vocabulary's, a row a step, instead of classes."""
         return isinstance(self.family.smallest, DecoderHParams)
+
+    @property
+    def reconstructs(self) -> bool:
+        """Whether it gives back what it is shown."""
+        return self.family.tasks == ("reconstruction",)
+
+    @property
+    def headed(self) -> bool:
+        """Whether it has logits of ``num_classes``."""
+        return not (self.decodes or self.reconstructs)
 
     @property
     def classes(self) -> int:
@@ -85,7 +98,8 @@ def cases() -> Iterator[Case]:
 ZOO = frozenset(
     family.name
     for family in registry.FAMILIES
-    if isinstance(family.smallest, ImageHParams) and family.name not in ("mlp", "cnn")
+    if (isinstance(family.smallest, ImageHParams) or "reconstruction" in family.tasks)
+    and family.name not in ("mlp", "cnn")
 )
 
 
@@ -130,7 +144,7 @@ MASKED_CASES = [
 ]
 each_case = each_of(case for case in CASES if here(case))
 each_family = each_of(HERE, exhaustive=ZOO)
-each_headed_family = each_of((c for c in HERE if not c.decodes), exhaustive=ZOO)
+each_headed_family = each_of((c for c in HERE if c.headed), exhaustive=ZOO)
 each_small_family = each_of(case for case in HERE if case.family.name not in ZOO)
 each_masked_case = each_of(MASKED_CASES)
 
@@ -158,7 +172,12 @@ def inputs_for(model: keras.Model, batch: int = 8, time: int = 6) -> Any:
 
 
 def labels_for(case: Case, inputs: Any) -> np.ndarray:
-    """A class an example; of a decoder, at each step the token after the one read."""
+    """A class an example; of a decoder, at each step the token after the one read.
+
+    What gives back what it is shown has other numbers to give.
+    """
+    if case.reconstructs:
+        return inputs[::-1].copy()
     if not case.decodes:
         return np.arange(8) % 3
     read = inputs["decoder_tokens"] if isinstance(inputs, dict) else inputs
@@ -182,6 +201,8 @@ def weights_of(model: keras.Model) -> dict[str, np.ndarray]:
 def gradients(model: keras.Model, inputs: Any, labels: Any) -> dict[str, Any]:
     """The loss's gradient by the path of each trainable weight; None where cut off."""
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if model.kzoo.name.endswith("autoencoder"):
+        loss_of = keras.losses.MeanSquaredError()
     weights = model.trainable_weights
     if BACKEND == "tensorflow":
         import tensorflow as tf
@@ -221,10 +242,14 @@ def test_builds_with_float32_logits(case: Case) -> None:
     keras.utils.set_random_seed(0)
     model = case.build()
     assert sum(weight.size for weight in weights_of(model).values()) < 100_000
+    inputs = inputs_for(model)
     steps = (6,) if case.decodes else ()
-    assert model.output_shape == (None, *(None for _ in steps), case.classes)
-    logits = model(inputs_for(model), training=False)
-    assert tuple(logits.shape) == (8, *steps, case.classes)
+    shape = (*(None for _ in steps), case.classes)
+    if case.reconstructs:
+        steps, shape = inputs.shape[1:-1], inputs.shape[1:]
+    assert model.output_shape == (None, *shape)
+    logits = model(inputs, training=False)
+    assert tuple(logits.shape) == (8, *steps, shape[-1])
     assert keras.backend.standardize_dtype(logits.dtype) == "float32"
     assert np.isfinite(numpy_of(logits)).all()
     # The input matters, however small a deep network's first answers are.
@@ -289,7 +314,7 @@ def test_head_has_the_asked_number_of_classes(case: Case) -> None:
 def test_output_is_float32_under_mixed_bfloat16(case: Case) -> None:
     keras.utils.set_random_seed(0)
     heads: tuple[dict[str, int], ...] = ({"num_classes": 0}, {"num_classes": 3})
-    for head in ({},) if case.decodes else heads:
+    for head in heads if case.headed else ({},):
         keras.config.set_dtype_policy("float32")
         model = case.build(**head)
         inputs = inputs_for(model)
@@ -297,7 +322,8 @@ def test_output_is_float32_under_mixed_bfloat16(case: Case) -> None:
         keras.config.set_dtype_policy("mixed_bfloat16")
         mixed = case.build(**head)
         halved = {layer.compute_dtype for layer in mixed.layers if layer.weights}
-        precise = any(w.path.startswith("logits/") for w in mixed.weights)
+        last = ("logits/", "decoder_out/")
+        precise = any(w.path.startswith(last) for w in mixed.weights)
         assert precise == (head.get("num_classes") != 0) or case.decodes
         assert halved == {"bfloat16"} | ({"float32"} if precise else set())
         for weight, other in zip(mixed.weights, model.weights, strict=True):

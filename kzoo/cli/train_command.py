@@ -17,7 +17,12 @@ from kzoo.cli.trainers import (
     where_it_is,
 )
 
-OWN = ("labels_per_class", "freeze", "lora")  # fields with words of train's own
+OWN = (
+    "labels_per_class",
+    "unlabelled",
+    "freeze",
+    "lora",
+)  # fields with words of train's own
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,6 +33,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_training(parser, out="default: runs/MODEL_DATASET")
     parser.add_argument(
         "--labels-per-class", metavar="N", help="known in training and validation"
+    )
+    parser.add_argument(
+        "--unlabelled",
+        metavar="METHOD",
+        help="learn from the rest: pseudo_labels or fixmatch",
     )
     parser.add_argument(
         "--freeze", metavar="TAPS", help="that keep their weights: stem..stage_2"

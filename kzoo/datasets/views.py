@@ -6,6 +6,7 @@ Each is a transform of a :class:`Dataset`, drawn like augmentation from the seed
 the step; labels are 0 throughout.
 """
 
+import dataclasses
 from dataclasses import dataclass
 
 import numpy as np
@@ -62,6 +63,24 @@ class Corrupted:
         left = rng.random(clean.shape, "float32") >= self.dropped
         spoilt = (clean + added) * left
         return unlabelled(raw, {"inputs": spoilt, "targets": clean})
+
+
+def of_itself(dataset: Dataset, noise: float = 0.0, dropped: float = 0.0) -> Dataset:
+    """The dataset for a model that gives back what it is shown.
+
+    Args:
+        dataset: of images or vectors; another is returned as it is.
+        noise: of training examples, see :class:`Corrupted`.
+        dropped: of them, too.
+    """
+    if dataset.spec.inputs not in ("images", "vectors"):
+        return dataset
+    fixed = {k: v for k, v in dataset.spec.hparams.items() if k != "num_classes"}
+    spec = dataclasses.replace(
+        dataset.spec, task="reconstruction", hparams=fixed, classes=()
+    )
+    spoilt = Corrupted(noise, dropped)
+    return dataclasses.replace(dataset, spec=spec, transform=spoilt)
 
 
 @dataclass(frozen=True)

@@ -143,6 +143,7 @@ def distill(
     dataset, data = same_data(given, dataset, data)
     planned = plan(student, dataset, recipe=recipe, data=data, settings=settings)
     where.check(planned.recipe.batch_size, planned.recipe.batch_norm)
+    planned.check_labelled("distill")
     check_task(planned, chosen)
     kind = method.replace("+", "_")
     folder = Path(out or f"runs/{planned.name}_{planned.dataset.short_name}_{kind}")

@@ -5,7 +5,6 @@ the dimensionality of data with neural networks", 2006; spoilt inputs: Vincent e
 "Extracting and composing robust features with denoising autoencoders", 2008.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import keras
 from keras import ops
 
 from kzoo.hparams import HParams, hp
+from kzoo.layers.upsampling import decoded
 from kzoo.models.family import Family
 
 
@@ -50,37 +50,10 @@ class Reconstruction(keras.Model):
 
 
 def decoder(features: int, shape: tuple[int, ...], units: int) -> keras.Model:
-    """(batch, features) -> (batch, *shape): images by two doublings, others densely."""
-    inputs = x = keras.Input((features,), name="features")
-    if len(shape) == 3:
-        height, width, channels = shape
-        small = -(-height // 4), -(-width // 4)
-        x = dense(math.prod(small) * units, "decoder_dense")(x)
-        x = keras.layers.Reshape((*small, units), name="decoder_reshape")(x)
-        for i in range(2):
-            x = keras.layers.Conv2DTranspose(
-                units,
-                4,
-                strides=2,
-                padding="same",
-                activation="relu",
-                name=f"decoder_{i}",
-            )(x)
-        x = keras.layers.Conv2D(
-            channels, 3, padding="same", dtype="float32", name="decoder_out"
-        )(x)
-        cut = (0, 4 * small[0] - height), (0, 4 * small[1] - width)
-        x = keras.layers.Cropping2D(cut, dtype="float32", name="decoder_crop")(x)
-    else:
-        x = dense(units, "decoder_dense")(x)
-        x = keras.layers.Dense(math.prod(shape), dtype="float32", name="decoder_out")(x)
-        x = keras.layers.Reshape(shape, dtype="float32", name="decoder_reshape")(x)
-    return keras.Model(inputs, x, name="decoder")
-
-
-def dense(units: int, name: str) -> keras.layers.Layer:
-    """A hidden layer of the decoder."""
-    return keras.layers.Dense(units, activation="relu", name=name)
+    """(batch, features) -> (batch, *shape)."""
+    inputs = keras.Input((features,), name="features")
+    last = "decoder_crop" if len(shape) == 3 else "decoder_reshape"
+    return keras.Model(inputs, decoded(inputs, shape, units, last), name="decoder")
 
 
 def build(hparams: ReconstructionHParams, encoder: keras.Model) -> keras.Model:

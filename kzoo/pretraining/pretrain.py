@@ -15,7 +15,6 @@ from kzoo.datasets import Dataset
 from kzoo.models.masked_image import MaskedImage
 from kzoo.models.reconstruction import Reconstruction
 from kzoo.pretraining.objectives import Objective, find_objective, of_trainer
-from kzoo.pretraining.pictures import reconstructions
 from kzoo.registry import build_model
 from kzoo.training import Recipe, Run, plots
 from kzoo.training.fit import (
@@ -25,6 +24,7 @@ from kzoo.training.fit import (
     fit_into,
     seeded,
 )
+from kzoo.training.pictures import reconstructions
 from kzoo.training.plan import Plan, plan, starting_point
 from kzoo.training.resume import every
 from kzoo.training.run import logged, prepared, recorded, standing
@@ -104,6 +104,7 @@ def pretrain(
         settings=settings,
         adapted=adapted,
     )
+    planned.check_labelled("pretrain")
     chosen = hparams.replace(chosen, objective, fixed)
     name = f"{planned.name}_{planned.dataset.short_name}_{objective}"
     folder = Path(out or f"runs/{name}")

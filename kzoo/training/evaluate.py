@@ -16,9 +16,10 @@ from kzoo.datasets.batches import share
 from kzoo.datasets.few_labels import few_labels
 from kzoo.datasets.loading import Prefetched
 from kzoo.generation import generate
-from kzoo.registry import find_family
+from kzoo.registry import build_model, find_family
 from kzoo.tasks import get_task
 from kzoo.training.metrics import Answers, answers, class_scores, joined, scores
+from kzoo.training.plan import as_asked
 from kzoo.training.run import Run, open_run
 
 log = logging.getLogger(__name__)
@@ -63,6 +64,8 @@ def evaluate(
     layout = find_family(opened.config["model"]["name"]).layout
     with where.scope(layout):
         model = weights.load(opened.folder)
+        if data.spec.task == "reconstruction":
+            model = build_model("autoencoding", autoencoder=model)
         return split_scores(model, data, split, batch_size)
 
 
@@ -74,6 +77,7 @@ def run_data(run: Run, dataset: Any) -> Dataset:
             "first, or probe its features (kzoo.probe)"
         )
     known = run.config["dataset"]
+    name, theirs = (run.config["model"][key] for key in ("name", "hparams"))
     if dataset is None:
         if known["name"] == "arrays":
             raise ValueError(
@@ -82,18 +86,19 @@ def run_data(run: Run, dataset: Any) -> Dataset:
             )
         data = load_dataset(known["name"], **known["options"])
         recipe = run.config["recipe"]
+        trained = data
         if recipe.get("labels_per_class"):
-            data, _ = few_labels(data, recipe["labels_per_class"], recipe["seed"])
-        if data.spec.fingerprint != known["fingerprint"]:
+            data, partly = few_labels(data, recipe["labels_per_class"], recipe["seed"])
+            trained = partly if recipe.get("unlabelled", "none") != "none" else data
+        if trained.spec.fingerprint != known["fingerprint"]:
             raise ValueError(
                 f"{known['name']} is no longer what {run.folder} was trained on: "
                 f"fingerprint {known['fingerprint'][:12]} then, "
-                f"{data.spec.fingerprint[:12]} now"
+                f"{trained.spec.fingerprint[:12]} now"
             )
     else:
-        theirs = run.config["model"]["hparams"]
         data = load_dataset(dataset, **_options(dataset, known, theirs))
-        fixed = data.spec.hparams
+        fixed = as_asked(name, theirs, data).spec.hparams
         for key, value in fixed.items():
             if key != "image_size" and theirs.get(key) != value:
                 raise ValueError(
@@ -101,6 +106,7 @@ def run_data(run: Run, dataset: Any) -> Dataset:
                     f"have {value}"
                 )
     preprocessing = weights.load_preprocessing(run.folder)
+    data = as_asked(name, theirs, data)
     return dataclasses.replace(data, preprocessing=preprocessing)
 
 

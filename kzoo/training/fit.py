@@ -21,8 +21,9 @@ from kzoo import distribution as distributions
 from kzoo.datasets import Dataset
 from kzoo.datasets.loading import Prefetched
 from kzoo.losses.task import TaskLoss, cross_entropy, own_losses, squared_error
+from kzoo.registry import build_model
 from kzoo.tasks import Task
-from kzoo.training import plots, snapshots
+from kzoo.training import pictures, plots, snapshots
 from kzoo.training.epochs import Finite, Record, Validation
 from kzoo.training.evaluate import split_answers, split_scores
 from kzoo.training.finetune import depths
@@ -127,10 +128,20 @@ def config_of(planned: Plan, where: distributions.Distribution) -> dict[str, Any
 
 
 def compiled(planned: Plan) -> keras.Model:
-    """The model with its optimizer, loss and running metrics."""
+    """The model, or a trainer around it, with optimizer, loss and running metrics."""
     with dtype_policy(planned.recipe.precision):
         model = planned.build()
-    return compile_by(planned, model, model)
+        trained = model
+        if planned.task.name == "reconstruction":
+            trained = build_model("autoencoding", autoencoder=model)
+        elif planned.recipe.unlabelled != "none":
+            trained = build_model(
+                "self_training",
+                student=model,
+                confidence=planned.recipe.confidence,
+                unlabelled_weight=planned.recipe.unlabelled_weight,
+            )
+    return compile_by(planned, trained, model)
 
 
 def compile_by(planned: Plan, trained: keras.Model, model: keras.Model) -> keras.Model:
@@ -296,10 +307,10 @@ def fit_into(
         run: a run folder, empty but for its config, or with snapshots to go on from.
         planned: the data and the recipe.
         trained: what ``fit`` is called on.
-        kept: the model inside ``trained`` that is scored and saved, such as a student;
-            None = ``trained`` itself.
-        saved: the model inside ``kept`` that is saved, such as an encoder; None =
-            ``kept`` itself.
+        kept: the model inside ``trained`` that is scored and saved; None = its
+            ``student``, or ``trained`` itself where it has none.
+        saved: the model inside ``kept`` that is saved, such as an encoder; None = its
+            ``autoencoder``, or ``kept`` itself where it has none.
         callbacks: Keras callbacks to run along.
         until: an epoch to pause after: what it leaves is finished, and another call
             goes on from there, as if there had been no pause. None = the recipe's last.
@@ -307,7 +318,8 @@ def fit_into(
             examples stay untouched.
         drawn: draws more plots, once the best weights are back.
     """
-    kept = kept or trained
+    kept = kept or getattr(trained, "student", trained)
+    saved = saved or getattr(kept, "autoencoder", kept)
     where = distributions.current()
     recipe, dataset, task = planned.recipe, planned.dataset, planned.task
     epochs = min(until or recipe.epochs, recipe.epochs)
@@ -380,7 +392,7 @@ def fit_into(
     facts = {"task": task.name, "inputs": spec.inputs, "classes": list(spec.classes)}
     if where.is_chief:
         weights.save(
-            saved or kept,
+            saved,
             run.folder / "model",
             preprocessing=dataset.preprocessing,
             facts=facts,
@@ -405,12 +417,15 @@ def fit_into(
 def draw(run: Run, model: keras.Model, dataset: Dataset, task: Task) -> None:
     """The run's plots/."""
     # Every process takes part in the answers; one draws them.
-    found = split_answers(model, dataset, "test") if task.plots else None
+    drawn = bool({"confusion", "predicted"} & set(task.plots))
+    found = split_answers(model, dataset, "test") if drawn else None
     if not distributions.current().is_chief:
         return
     folder = run.folder / "plots"
     folder.mkdir(exist_ok=True)
     plots.curves(folder / "curves.png", run.history, task)
+    if "reconstructions" in task.plots:
+        pictures.draw(folder, model.autoencoder, dataset)
     if found is None:
         return
     if "confusion" in task.plots:

@@ -18,8 +18,9 @@ import numpy as np
 
 from kzoo import hparams, index, weights
 from kzoo.datasets import Dataset, find_dataset, load_dataset
-from kzoo.datasets.few_labels import few_labels
+from kzoo.datasets.few_labels import few_labels, with_unlabelled
 from kzoo.datasets.text import as_taken
+from kzoo.datasets.views import of_itself
 from kzoo.hparams import HParams, declarations, identity, in_short, nearest, plain
 from kzoo.layers.positions import Resampling
 from kzoo.registry import build_model, find_family
@@ -55,6 +56,14 @@ class Plan:
     recipe: Recipe
     recipe_name: str
     notes: tuple[str, ...] = ()
+
+    def check_labelled(self, workflow: str) -> None:
+        """Raises a ``ValueError`` where a recipe of ``train`` alone was asked for."""
+        if self.recipe.unlabelled != "none":
+            raise ValueError(
+                f"unlabelled={self.recipe.unlabelled!r} is for training; {workflow} "
+                "learns from examples without labels in its own way"
+            )
 
     @property
     def task(self) -> Task:
@@ -199,10 +208,15 @@ def plan(
         *chosen.augmentation, mixup=chosen.mixup, cutmix=chosen.cutmix
     )
     if chosen.labels_per_class:
-        loaded, _ = few_labels(loaded, chosen.labels_per_class, chosen.seed)
+        loaded, partly = few_labels(loaded, chosen.labels_per_class, chosen.seed)
+        if chosen.unlabelled != "none":
+            loaded = with_unlabelled(
+                partly, chosen.unlabelled, chosen.strong_augmentation
+            )
     loaded = loaded.weighted(chosen.class_weights)
     if adapted is None:
-        loaded = as_taken(loaded, *_pairs_of(name, known))
+        values = {**known.to_json(), **named.hparams, **changes}
+        loaded = as_asked(name, values, as_taken(loaded, *_pairs_of(name, known)))
         check_served(name, loaded)
     else:
         loaded = adapted(loaded)
@@ -264,6 +278,20 @@ def _pairs_of(name: str, known: HParams) -> tuple[Collection[str], bool]:
     values = known.to_json()
     segments = "segment_ids" in values and values["num_segments"] > 1
     return input_names(index.entries()[name]), segments
+
+
+def as_asked(name: str, known: Mapping[str, Any], dataset: Dataset) -> Dataset:
+    """The dataset without labels where the model gives back what it is shown.
+
+    Args:
+        name: the model's.
+        known: its hyper-parameters, which may say how inputs are spoilt.
+        dataset: any; for other models it is returned as it is.
+    """
+    if "reconstruction" not in index.entries()[name]["tasks"]:
+        return dataset
+    spoilt = {key: known[key] for key in ("noise", "dropped") if key in known}
+    return of_itself(dataset, **spoilt)
 
 
 def input_names(entry: Mapping[str, Any]) -> Collection[str]:

@@ -194,6 +194,11 @@ def opened(run: Run | str | os.PathLike[str]) -> Asked:
     task = TASKS.get(facts.get("task", ""))
     if task is not None and task.per_step:
         raise ValueError(f"{folder} is a model of {task.name}: kzoo generate asks it")
+    if task is not None and task.name == "reconstruction":
+        raise ValueError(
+            f"{folder} gives no classes but {facts.get('inputs') or 'examples'}, as "
+            "kzoo.load does"
+        )
     preprocessing = weights.load_preprocessing(folder)
     _, known = weights.load_identity(folder)
     kind = facts.get("inputs") or _kind_of(preprocessing, known)

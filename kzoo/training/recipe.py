@@ -91,6 +91,20 @@ class Recipe(HParams):
     labels_per_class: int = hp(
         0, "labels known in training and in validation; 0 = all", min=0
     )
+    unlabelled: str = hp(
+        "none",
+        "what is learned from the training examples whose label is not known",
+        choices=("none", "pseudo_labels", "fixmatch"),
+    )
+    confidence: float = hp(
+        0.95, "least probability of a pseudo-label", min=0.0, max=1.0, tune=(0.7, 0.99)
+    )
+    unlabelled_weight: float = hp(
+        1.0, "of the pseudo-labels' loss beside the labels'", min=0.0, max=1e4
+    )
+    strong_augmentation: tuple[str, ...] = hp(
+        (), "of fixmatch, as augmentation; none = one for these inputs"
+    )
     freeze: str = hp(
         "", "taps whose layers stay as they are: stem..stage_2, or one; empty = none"
     )
@@ -128,8 +142,10 @@ class Recipe(HParams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in self.augmentation:
+        for name in (*self.augmentation, *self.strong_augmentation):
             find_augmentation(name)
+        if self.unlabelled != "none":
+            self._check_unlabelled()
         if self.lora and self.freeze:
             raise ValueError(
                 f"lora={self.lora} freezes all layers already; freeze={self.freeze!r} "
@@ -149,3 +165,16 @@ class Recipe(HParams):
                 f"decay_epochs={self.decay_epochs} must come before the last of "
                 f"{self.epochs} epochs"
             )
+
+    def _check_unlabelled(self) -> None:
+        """Raises a ``ValueError`` where all labels are known, or would be mixed."""
+        asked = f"unlabelled={self.unlabelled!r}"
+        if not self.labels_per_class:
+            raise ValueError(
+                f"{asked} needs labels_per_class, such as 5: else all labels are known"
+            )
+        for name in ("mixup", "cutmix"):
+            if getattr(self, name):
+                raise ValueError(f"{asked} goes without {name}")
+        if self.class_weights != "none":
+            raise ValueError(f"{asked} goes without class_weights")

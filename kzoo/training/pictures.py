@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import keras
 import numpy as np
 from matplotlib.figure import Figure
+
+from kzoo.datasets import Dataset
 
 
 def reconstructions(
@@ -36,3 +39,27 @@ def grid(path: Path, rows: dict[str, np.ndarray], low: float, high: float) -> No
             axes.set(xticks=[], yticks=[])
         line[0].set_ylabel(name)
     figure.savefig(path, dpi=120)
+
+
+def draw(folder: Path, model: keras.Model, dataset: Dataset) -> None:
+    """What an autoencoder makes of ten test images, and forty that it made up.
+
+    Args:
+        folder: for ``reconstructions.png`` and, of a model that samples,
+            ``samples.png``; nothing is drawn of other inputs than images.
+        model: an autoencoder.
+        dataset: whose batches hold ``inputs`` and ``targets``.
+    """
+    if dataset.spec.inputs != "images":
+        return
+    count = min(10, len(dataset.splits["test"]))
+    batch = next(iter(dataset.eval_batches("test", count)))["inputs"]
+    clean, shown = batch["targets"], batch["inputs"]
+    made = model(keras.ops.convert_to_tensor(shown), training=False)
+    reconstructions(
+        folder / "reconstructions.png", clean, shown, keras.ops.convert_to_numpy(made)
+    )
+    if hasattr(model, "sample"):
+        drawn = keras.ops.convert_to_numpy(model.sample(40))
+        rows = {f"{10 * i + 1}..": drawn[10 * i : 10 * i + 10] for i in range(4)}
+        grid(folder / "samples.png", rows, float(clean.min()), float(clean.max()))
