@@ -5,6 +5,8 @@ import dataclasses
 import pytest
 
 from kzoo.distribution.layouts import check_layout
+from kzoo.models.family import Family
+from kzoo.registry import FAMILIES
 
 
 @dataclasses.dataclass
@@ -44,3 +46,10 @@ def test_a_layout_that_fits() -> None:
     layout = {r".*query/kernel": (None, "model"), r".*/bias": ("model",)}
     check_layout(layout, VARIABLES, devices=4)
     check_layout({}, VARIABLES, devices=4)
+
+
+@pytest.mark.parametrize(
+    "family", [one for one in FAMILIES if one.layout], ids=lambda one: one.name
+)
+def test_the_layout_of_a_family_fits_its_smallest(family: Family) -> None:
+    check_layout(family.layout, family.build(family.smallest).variables, devices=2)

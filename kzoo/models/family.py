@@ -46,6 +46,15 @@ class Family:
         return self.paper if isinstance(self.paper, str) else self.paper[variant]
 
 
+# Family.layout of attention and MLPs: each device has its heads and its part of the MLP
+# (Shoeybi et al. 2019, 1909.08053, sec. 3).
+KERNELS_BY_HEADS: dict[str, tuple[str | None, ...]] = {
+    r".*_(query|key|value|mlp_in)/kernel": (None, "model"),
+    r".*_(output|mlp_out)/kernel": ("model", None),
+}
+BY_HEADS = KERNELS_BY_HEADS | {r".*_(query|key|value|mlp_in)/bias": ("model",)}
+
+
 @dataclass(frozen=True, kw_only=True)
 class OutputHParams(HParams):
     """The head, which every family has."""

@@ -15,7 +15,7 @@ from kzoo.hparams import hp
 from kzoo.layers import decoding
 from kzoo.layers.attention import Attention
 from kzoo.layers.positions import LearnedPositions
-from kzoo.models.family import DecoderHParams, Family, check_heads
+from kzoo.models.family import BY_HEADS, DecoderHParams, Family, check_heads
 
 EPSILON = 1e-5  # of all normalisations
 
@@ -198,4 +198,5 @@ FAMILY = Family(
     ),
     tasks=("language-modeling",),
     paper="Radford et al., Language models are unsupervised multitask learners, 2019",
+    layout={r"embedding/embeddings": (None, "model"), **BY_HEADS},
 )

@@ -19,7 +19,7 @@ from kzoo.layers.attention import Attention
 from kzoo.layers.positions import RelativePositions
 from kzoo.layers.scale import Scaled
 from kzoo.layers.sequence import PaddingMask
-from kzoo.models.family import EncoderDecoderHParams, Family
+from kzoo.models.family import KERNELS_BY_HEADS, EncoderDecoderHParams, Family
 
 EPSILON = 1e-6  # of all normalisations
 SCALE = 1.0  # of q k: the initial weights of the queries have the root in them
@@ -241,4 +241,5 @@ FAMILY = Family(
     ),
     tasks=("translation", "summarization"),
     paper="1910.10683",
+    layout={r"embedding/embeddings": (None, "model"), **KERNELS_BY_HEADS},
 )

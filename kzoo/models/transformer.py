@@ -16,6 +16,7 @@ from kzoo.layers.encoder import encoder_block
 from kzoo.layers.positions import LearnedPositions, SinusoidalPositions
 from kzoo.layers.sequence import FirstStep, MaskedMean
 from kzoo.models.family import (
+    BY_HEADS,
     Family,
     SequenceHParams,
     check_heads,
@@ -128,11 +129,8 @@ FAMILY = Family(
     ),
     tasks=("text-classification", "sequence-classification", "regression"),
     paper="1706.03762",
-    # Each device has its heads and its part of the MLP (Shoeybi et al. 2019, sec. 3).
     layout={
         r"(embedding|projection)/(embeddings|kernel)": (None, "model"),
-        r".*_(query|key|value|mlp_in)/kernel": (None, "model"),
-        r".*_(query|key|value|mlp_in)/bias": ("model",),
-        r".*_(output|mlp_out)/kernel": ("model", None),
+        **BY_HEADS,
     },
 )

@@ -20,7 +20,12 @@ from kzoo.layers.encoder import encoder_block
 from kzoo.layers.positions import SinusoidalPositions
 from kzoo.layers.scale import Scaled
 from kzoo.layers.sequence import PaddingMask
-from kzoo.models.family import EncoderDecoderHParams, Family, check_heads
+from kzoo.models.family import (
+    BY_HEADS,
+    EncoderDecoderHParams,
+    Family,
+    check_heads,
+)
 
 EPSILON = 1e-6  # of all normalisations
 
@@ -239,4 +244,5 @@ FAMILY = Family(
     ),
     tasks=("translation", "summarization"),
     paper="1706.03762",
+    layout={r"embedding/embeddings": (None, "model"), **BY_HEADS},
 )
