@@ -334,6 +334,15 @@ def run_relations(kind: str, folder: Path) -> Path:
     return run_distill(kind, folder, "dist+pkt")
 
 
+def run_mutual(kind: str, folder: Path) -> Path:
+    import kzoo
+
+    run = kzoo.distill(
+        "self", "mlp", data("mlp", 117), "mutual", folder, distribution=kind, **WHOLE
+    )
+    return run.folder
+
+
 def run_tune(kind: str, folder: Path) -> Path:
     import kzoo
 
@@ -413,6 +422,7 @@ TRAINERS: dict[str, Callable[[str, Path], Path]] = {
     "train": run_train,
     "distill": run_distill,
     "relations": run_relations,
+    "mutual": run_mutual,
     "tune": run_tune,
     "denoising": run_denoising,
     "contrastive": run_contrastive,

@@ -111,8 +111,8 @@ def test_the_grid(backend: str, number: int) -> None:
     check(replicas(backend, number, *GRID, "cnn_1d-sgd", "clip", "accumulation"))
 
 
-TRAINERS = ("train", "distill", "relations", "tune", "denoising", "contrastive")
-TRAINERS += ("masked_tokens", "translation")
+TRAINERS = ("train", "distill", "relations", "mutual", "tune", "denoising")
+TRAINERS += ("contrastive", "masked_tokens", "translation")
 
 
 @pytest.mark.exhaustive

@@ -285,7 +285,7 @@ def check_trainers(ranks: list[dict[str, Any]], *names: str) -> None:
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_every_trainer_over_processes(backend: str, tmp_path: Path) -> None:
     names = ("relations", "denoising", "contrastive", "masked_tokens", "translation")
-    names += ("tune",)
+    names += ("mutual", "tune")
     check_trainers(launched(backend, 2, tmp_path, *names), *names)
 
 
