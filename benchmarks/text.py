@@ -56,15 +56,19 @@ def ready(zoo: str, model: str) -> Ready:
         known = {"vocab_size": WORDS, "num_classes": CLASSES}
         return lambda: build_model(model, **known), keras_steps
     if zoo == "bare":
+        import keras  # noqa: F401  its import is no part of building
+
         return lambda: bare_text_cnn(sizes), keras_steps
     if zoo == "torch":
+        import torch  # noqa: F401
+
         return lambda: torch_text_cnn(sizes), steps_of_torch
     if zoo == "hub":
-        import keras_hub  # noqa: F401  its import is no part of building
+        import keras_hub  # noqa: F401
 
         return lambda: hub_bert(sizes), steps_of_hub
     import_torchvision()
-    import transformers  # noqa: F401
+    from transformers import BertForSequenceClassification  # noqa: F401
 
     return lambda: transformers_bert(sizes), steps_of_transformers
 
