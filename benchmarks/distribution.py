@@ -154,7 +154,7 @@ def measure(parsed: argparse.Namespace) -> None:
 
     from kzoo import distribution
     from kzoo.distribution.cluster import find_cluster
-    from kzoo.training import fit, plan
+    from kzoo.training import compiling, feeding, fit, plan
 
     kind = KINDS[parsed.backend] if find_cluster() else "none"
     where = distribution.resolve(kind)
@@ -168,9 +168,9 @@ def measure(parsed: argparse.Namespace) -> None:
 
     clock = Clock()
     with fit.seeded(0), where.scope(planned.layout):
-        model = fit.compiled(planned)
+        model = compiling.compiled(planned)
         where.adapt(model, "synchronized")
-        batches = where.fed(fit.TrainingSequence(planned.dataset, planned.recipe))
+        batches = where.fed(feeding.TrainingSequence(planned.dataset, planned.recipe))
         model.fit(
             batches,
             steps_per_epoch=WARM_UP + parsed.steps,

@@ -308,7 +308,8 @@ def step(rounds: int) -> None:
     import keras
 
     from kzoo.training import plan
-    from kzoo.training.fit import TrainingSequence, compiled
+    from kzoo.training.compiling import compiled
+    from kzoo.training.feeding import TrainingSequence
 
     planned = plan("cnn", "digits", settings={"ema": 0.0})
     model = compiled(planned)

@@ -19,7 +19,7 @@ import numpy as np
 import kzoo
 from kzoo.cli.progress import ProgressLine
 from kzoo.training import plan
-from kzoo.training.fit import compiled
+from kzoo.training.compiling import compiled
 
 WARM_UP = 20
 

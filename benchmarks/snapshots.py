@@ -20,7 +20,7 @@ import numpy as np
 
 import kzoo
 from kzoo.training import snapshots
-from kzoo.training.fit import compiled
+from kzoo.training.compiling import compiled
 from kzoo.training.plan import plan
 
 WARM_UP = 20

@@ -80,7 +80,7 @@ def trained(
     import keras
 
     from kzoo import distribution as distributions
-    from kzoo.training import fit, plan
+    from kzoo.training import compiling, feeding, fit, plan
     from kzoo.training.evaluate import split_answers
     from kzoo.weights import weights_by_path
 
@@ -89,12 +89,12 @@ def trained(
     planned = plan(model, data(model, examples), settings={**MODELS[model], **settings})
     where.check(planned.recipe.batch_size, planned.recipe.batch_norm)
     with fit.seeded(0), where.scope(planned.layout):
-        made = fit.compiled(planned)
+        made = compiling.compiled(planned)
         where.adapt(made, planned.recipe.batch_norm)
         if change is not None:
             change(made)
         history = made.fit(
-            where.fed(fit.TrainingSequence(planned.dataset, planned.recipe)),
+            where.fed(feeding.TrainingSequence(planned.dataset, planned.recipe)),
             steps_per_epoch=steps,
             shuffle=False,
             verbose=0,
@@ -220,7 +220,7 @@ def sharded() -> dict[str, Any]:
 
     from kzoo import distribution as distributions
     from kzoo.distribution.layouts import bytes_by_device
-    from kzoo.training import fit, plan
+    from kzoo.training import compiling, plan
 
     wide = {**MODELS["transformer"], "hidden_dim": 16, "num_heads": 4, "mlp_dim": 32}
     settings = {**SGD, "batch_size": 16}
@@ -230,7 +230,7 @@ def sharded() -> dict[str, Any]:
     where = distributions.resolve("model_parallel:4")
     planned = plan("transformer", data("transformer", 240), settings=wide)
     with where.scope(planned.layout):
-        model = fit.compiled(planned)
+        model = compiling.compiled(planned)
         model.optimizer.build(model.trainable_variables)
         cut = [w for w in model.weights if "kernel" in w.path and w.path[0] == "b"]
         held = {

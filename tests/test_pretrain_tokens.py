@@ -87,7 +87,7 @@ def test_what_is_masked_leaks_nowhere(data: Dataset) -> None:
 def test_loss_is_the_cross_entropy_of_the_hidden_tokens(data: Dataset) -> None:
     """By hand, in numpy, from the logits and the labels of one batch."""
     from kzoo.tasks import get_task
-    from kzoo.training.fit import task_loss
+    from kzoo.training.compiling import task_loss
 
     batch = masked(data).train_batches(16, seed=0)[0]
     vocab_size = data.spec.hparams["vocab_size"]

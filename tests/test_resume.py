@@ -20,6 +20,7 @@ from kzoo.training import (
     Interrupted,
     NonFiniteLossError,
     SnapshotError,
+    compiling,
     resume,
     snapshots,
 )
@@ -229,13 +230,13 @@ def test_each_example_once_a_pass_where_steps_consume_them(tmp_path, monkeypatch
         def result(self):
             return keras.ops.max(self.counts) - keras.ops.min(self.counts)
 
-    plain = fit_module.running_metrics
+    plain = compiling.running_metrics
 
     def counting(task):
         shown = plain(task)
         return {**shown, "metrics": [*shown["metrics"], Counts()]}
 
-    monkeypatch.setattr(fit_module, "running_metrics", counting)
+    monkeypatch.setattr(compiling, "running_metrics", counting)
     rng = np.random.default_rng(0)
     split = (rng.normal(size=(examples, 4)), np.arange(examples))
     data = dict.fromkeys(("train", "validation", "test"), split)

@@ -86,7 +86,7 @@ def test_a_step_costs_labels_and_pseudo_labels(kind: str) -> None:
         "self_training", student=student, confidence=0.15, unlabelled_weight=3.0
     )
     from kzoo.tasks import get_task
-    from kzoo.training.fit import task_loss
+    from kzoo.training.compiling import task_loss
 
     loss = task_loss(get_task("image-classification"), kzoo.Recipe())
     trainer.compile(keras.optimizers.SGD(0.0), loss)

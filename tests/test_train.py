@@ -23,7 +23,7 @@ from sklearn.metrics import accuracy_score, log_loss, r2_score
 import kzoo
 from kzoo import weights
 from kzoo.training import NonFiniteLossError, Run
-from kzoo.training.fit import right
+from kzoo.training.compiling import right
 
 TINY = {
     "units": (32,),

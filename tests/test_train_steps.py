@@ -14,7 +14,8 @@ from kzoo.datasets.examples import Split, fingerprint
 from kzoo.datasets.supervised import supervised
 from kzoo.preprocessing import Preprocessing
 from kzoo.training import Run
-from kzoo.training.fit import TrainingSequence, compiled
+from kzoo.training.compiling import compiled
+from kzoo.training.feeding import TrainingSequence
 from kzoo.training.plan import plan
 
 pytestmark = pytest.mark.contract

@@ -20,14 +20,9 @@ from kzoo.models.distiller_options import METHODS, DistillerHParams
 from kzoo.models.mutual import Mutual
 from kzoo.registry import build_model
 from kzoo.training import Recipe, Run, open_run
-from kzoo.training.fit import (
-    compile_by,
-    config_of,
-    dtype_policy,
-    fit_into,
-    seeded,
-)
-from kzoo.training.fit import compiled as compiled_alone
+from kzoo.training.compiling import compile_by, dtype_policy
+from kzoo.training.compiling import compiled as compiled_alone
+from kzoo.training.fit import config_of, fit_into, seeded
 from kzoo.training.plan import Plan, plan
 from kzoo.training.resume import every
 from kzoo.training.run import logged, prepared, standing

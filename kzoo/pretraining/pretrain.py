@@ -17,13 +17,8 @@ from kzoo.models.reconstruction import Reconstruction
 from kzoo.pretraining.objectives import Objective, find_objective, of_trainer
 from kzoo.registry import build_model
 from kzoo.training import Recipe, Run, plots
-from kzoo.training.fit import (
-    compile_by,
-    config_of,
-    dtype_policy,
-    fit_into,
-    seeded,
-)
+from kzoo.training.compiling import compile_by, dtype_policy
+from kzoo.training.fit import config_of, fit_into, seeded
 from kzoo.training.pictures import reconstructions
 from kzoo.training.plan import Plan, plan, starting_point
 from kzoo.training.resume import every

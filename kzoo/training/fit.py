@@ -11,22 +11,16 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras.src.trainers.data_adapters.data_adapter_utils import (
-    convert_to_tf_tensor_spec,
-)
-from keras.src.trainers.data_adapters.py_dataset_adapter import PyDatasetAdapter
 
 from kzoo import __version__, weights
 from kzoo import distribution as distributions
 from kzoo.datasets import Dataset
-from kzoo.datasets.loading import Prefetched
-from kzoo.losses.task import TaskLoss, cross_entropy, own_losses, squared_error
-from kzoo.registry import build_model
 from kzoo.tasks import Task
 from kzoo.training import pictures, plots, snapshots
+from kzoo.training.compiling import compiled
 from kzoo.training.epochs import Finite, Record, Validation
 from kzoo.training.evaluate import split_answers, split_scores
-from kzoo.training.finetune import depths
+from kzoo.training.feeding import VaryingLengths, training_batches
 from kzoo.training.plan import Plan, plan
 from kzoo.training.recipe import Recipe
 from kzoo.training.resume import Snapshots, every, heeding_signals, legs
@@ -40,7 +34,6 @@ from kzoo.training.run import (
     recorded,
     standing,
 )
-from kzoo.training.schedules import optimizer
 from kzoo.training.snapshots import prepare_variables
 
 log = logging.getLogger(__name__)
@@ -125,168 +118,6 @@ def config_of(planned: Plan, where: distributions.Distribution) -> dict[str, Any
         "backend": keras.config.backend(),
         "versions": {"kzoo": __version__, "keras": keras.version()},
     }
-
-
-def compiled(planned: Plan) -> keras.Model:
-    """The model, or a trainer around it, with optimizer, loss and running metrics."""
-    with dtype_policy(planned.recipe.precision):
-        model = planned.build()
-        trained = model
-        if planned.task.name == "reconstruction":
-            trained = build_model("autoencoding", autoencoder=model)
-        elif planned.recipe.unlabelled != "none":
-            trained = build_model(
-                "self_training",
-                student=model,
-                confidence=planned.recipe.confidence,
-                unlabelled_weight=planned.recipe.unlabelled_weight,
-            )
-    return compile_by(planned, trained, model)
-
-
-def compile_by(planned: Plan, trained: keras.Model, model: keras.Model) -> keras.Model:
-    """Compiles by the plan: its optimizer, the task's loss and running metrics.
-
-    Args:
-        planned: the data and the recipe.
-        trained: what ``fit`` is called on.
-        model: of kzoo's; ``trained`` itself, or the one inside it that learns.
-    """
-    recipe = planned.recipe
-    steps = planned.dataset.steps_per_epoch(recipe.batch_size)
-    staged = recipe.layer_decay < 1 or recipe.unfreeze_epochs
-    trained.compile(
-        optimizer=optimizer(recipe, steps, depths(model) if staged else None),
-        loss=task_loss(planned.task, recipe),
-        **running_metrics(planned.task),
-        jit_compile="auto" if recipe.jit is None else recipe.jit,
-        steps_per_execution=recipe.steps_per_execution,
-    )
-    return trained
-
-
-def task_loss(task: Task, recipe: Recipe) -> TaskLoss:
-    """The training loss of a task."""
-    if task.loss == "outputs":
-        return TaskLoss(own_losses)
-    if task.loss == "squared_error":
-        return TaskLoss(squared_error)
-    return TaskLoss(cross_entropy, label_smoothing=recipe.label_smoothing)
-
-
-def running_metrics(task: Task) -> dict[str, list[keras.metrics.Metric]]:
-    """What is shown while an epoch runs, beside the loss: arguments of ``compile``."""
-    # The share of finite outputs tells in which step a run diverged: each batch counts
-    # alike, whatever its weights.
-    shown = {"metrics": [MeanOf(finite, name="finite")]}
-    if task.loss == "cross_entropy":
-        shown["weighted_metrics"] = [MeanOf(right, name="accuracy")]
-    return shown
-
-
-class MeanOf(keras.metrics.Mean):
-    """The weighted mean of a function of labels and outputs.
-
-    Keras's own wrapper would weigh it by a mask that the outputs carry, too.
-    """
-
-    def __init__(self, function: Callable[[Any, Any], Any], name: str) -> None:
-        super().__init__(name=name)
-        self.function = function
-
-    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
-        super().update_state(self.function(y_true, y_pred), sample_weight)
-
-
-def finite(labels: Any, outputs: Any) -> Any:
-    """1 where all outputs of an example are numbers, else 0: (batch,)."""
-    ops = keras.ops
-    outputs = ops.reshape(outputs, (ops.shape(outputs)[0], -1))
-    return ops.cast(ops.all(ops.isfinite(outputs), axis=-1), "float32")
-
-
-def right(labels: Any, logits: Any) -> Any:
-    """1 where the likeliest class is the label's, else 0: one value a label."""
-    ops = keras.ops
-    if logits.shape[-1] == 1:
-        picked = ops.cast(logits[..., 0] > 0, "int32")
-        labels = ops.cast(labels, "float32") > 0.5  # mixed ones lie between
-    else:
-        picked = ops.argmax(logits, axis=-1)
-    if len(labels.shape) == len(logits.shape) and logits.shape[-1] > 1:
-        labels = ops.argmax(labels, axis=-1)
-    labels = ops.reshape(labels, ops.shape(picked))
-    return ops.cast(ops.equal(ops.cast(labels, picked.dtype), picked), "float32")
-
-
-class TrainingSequence(keras.utils.PyDataset):
-    """The endless training batches, this process's rows of them."""
-
-    def __init__(self, dataset: Dataset, recipe: Recipe, start_step: int = 0) -> None:
-        super().__init__()
-        self.failure: Exception | None = None
-        self.batches = Prefetched(
-            dataset.train_batches(
-                recipe.batch_size,
-                recipe.seed,
-                start_step=start_step,
-                shard=distributions.current().shard,
-            )
-        )
-
-    def close(self) -> None:
-        """Ends the threads that make batches ahead."""
-        self.batches.close()
-
-    @property
-    def num_batches(self) -> None:
-        return None  # endless
-
-    def __getitem__(self, index: int) -> tuple[Any, ...]:
-        try:
-            batch = self.batches[index]
-        except Exception as error:
-            self.failure = error
-            raise
-        return batch["inputs"], batch["labels"], batch["weights"]
-
-
-@contextmanager
-def training_batches(
-    dataset: Dataset, recipe: Recipe, start_step: int = 0
-) -> Iterator[TrainingSequence]:
-    """The training batches, as long as they are needed.
-
-    A batch that could not be made raises its own exception, which TensorFlow would put
-    into one of its kind, traceback and all.
-    """
-    batches = TrainingSequence(dataset, recipe, start_step)
-    try:
-        yield batches
-    except Exception as error:
-        if batches.failure and type(error).__module__.startswith("tensorflow."):
-            raise batches.failure from None
-        raise
-    finally:
-        batches.close()
-
-
-class VaryingLengths(PyDatasetAdapter):
-    """Batches whose sequences differ in length from one to the next.
-
-    On TensorFlow, Keras takes the shapes of the first two batches for those of all.
-    """
-
-    def get_tf_dataset(self) -> Any:
-        def of_any_length(array: np.ndarray) -> Any:
-            shape = [None, None, *array.shape[2:]][: array.ndim]
-            return keras.KerasTensor(shape, dtype=str(array.dtype))
-
-        specs = keras.tree.map_structure(of_any_length, self.py_dataset[0])
-        self._output_signature = keras.tree.map_structure(
-            convert_to_tf_tensor_spec, specs
-        )
-        return super().get_tf_dataset()
 
 
 def fit_into(
@@ -445,14 +276,3 @@ def seeded(seed: int) -> Iterator[None]:
     finally:
         random.setstate(python)
         np.random.set_state(numpy)
-
-
-@contextmanager
-def dtype_policy(name: str) -> Iterator[None]:
-    """Layers made inside compute in this precision."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(name)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)

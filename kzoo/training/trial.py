@@ -5,7 +5,9 @@ import numpy as np
 
 from kzoo import distribution as distributions
 from kzoo.distribution import Distribution
-from kzoo.training.fit import compiled, seeded, training_batches
+from kzoo.training.compiling import compiled
+from kzoo.training.feeding import training_batches
+from kzoo.training.fit import seeded
 from kzoo.training.plan import plan
 
 

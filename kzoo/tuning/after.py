@@ -15,7 +15,8 @@ from kzoo import weights
 from kzoo.datasets import Dataset
 from kzoo.tasks import get_task
 from kzoo.training import Run, plan
-from kzoo.training.fit import compiled, config_of, fit_into, seeded
+from kzoo.training.compiling import compiled
+from kzoo.training.fit import config_of, fit_into, seeded
 from kzoo.training.plan import Plan
 from kzoo.training.run import logged, prepared
 from kzoo.tuning import records

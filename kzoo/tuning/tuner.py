@@ -18,7 +18,8 @@ from kzoo import distribution as distributions
 from kzoo import index
 from kzoo.datasets import Dataset
 from kzoo.training import Run, SnapshotError
-from kzoo.training.fit import compiled, config_of, fit_into, seeded
+from kzoo.training.compiling import compiled
+from kzoo.training.fit import config_of, fit_into, seeded
 from kzoo.training.plan import Plan, plan
 from kzoo.training.run import logged, prepared
 from kzoo.tuning import disk, records
