@@ -275,13 +275,7 @@ OBJECTIVES = {
     "masked_image": Objective(
         "masked_image",
         MaskedImageOptions(),
-        dataclasses.replace(
-            _RECIPE,
-            weight_decay=0.05,
-            augmentation=("shift",),
-            batch_size=64,
-            epochs=200,
-        ),
+        dataclasses.replace(_RECIPE, weight_decay=0.05, batch_size=64, epochs=200),
         covered,
         "2111.06377",
     ),
