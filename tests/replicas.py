@@ -380,6 +380,23 @@ def run_contrastive(kind: str, folder: Path) -> Path:
     return run.folder
 
 
+def run_masked_image(kind: str, folder: Path) -> Path:
+    import kzoo
+
+    settings = {**SGD, "batch_size": 16, "epochs": 2, "dropout_rate": 0.0}
+    settings |= {"patch_size": 2, "num_layers": 1, "hidden_dim": 8, "num_heads": 2}
+    run = kzoo.pretrain(
+        "vit_lite_2",
+        data("cnn", 61),
+        "masked_image",
+        folder,
+        options={"decoder_dim": 8, "decoder_layers": 1, "decoder_heads": 2},
+        distribution=kind,
+        **{**settings, "mlp_dim": 8, "augmentation": ()},
+    )
+    return run.folder
+
+
 def run_masked_tokens(kind: str, folder: Path) -> Path:
     """As many tokens are hidden as a text is long: replicas hide unequal numbers."""
     import kzoo
@@ -396,6 +413,16 @@ def run_masked_tokens(kind: str, folder: Path) -> Path:
     run = kzoo.pretrain(
         "transformer", texts, "masked_tokens", folder, distribution=kind, **settings
     )
+    return run.folder
+
+
+def run_fixmatch(kind: str, folder: Path) -> Path:
+    import kzoo
+
+    settings = {**MODELS["mlp"], **SGD, "batch_size": 64, "epochs": 1}
+    settings |= {"labels_per_class": 3, "unlabelled": "fixmatch", "confidence": 0.15}
+    settings |= {"dropout_rate": 0.0}
+    run = kzoo.train("mlp", "digits", out=folder, distribution=kind, **settings)
     return run.folder
 
 
@@ -426,7 +453,9 @@ TRAINERS: dict[str, Callable[[str, Path], Path]] = {
     "tune": run_tune,
     "denoising": run_denoising,
     "contrastive": run_contrastive,
+    "masked_image": run_masked_image,
     "masked_tokens": run_masked_tokens,
+    "fixmatch": run_fixmatch,
     "translation": run_translation,
 }
 
