@@ -10,10 +10,7 @@ SCRIPT = Path(__file__).parent.parent / "benchmarks" / "kill_test.py"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "backend",
-    ["tensorflow", pytest.param("jax", marks=pytest.mark.exhaustive)],
-)
+@pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_ten_kills_lose_nothing(backend):
     command = [sys.executable, str(SCRIPT), "--kills", "10", "--rounds", "1"]
     done = subprocess.run(
