@@ -106,6 +106,9 @@ def test_a_job_starts_again_as_often_as_it_may(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     text = (
+        # The other one has to have begun, or it would be one start behind.
+        "other = folder / f'started-{1 - rank}'\n"
+        "while not other.exists() or len(other.read_text()) <= times: pass\n"
         "if times < 2 and rank == times % 2: sys.exit(7)\n"
         "if times < 2: time.sleep(600)\n"
         "assert '--fresh' not in sys.argv"

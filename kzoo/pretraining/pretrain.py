@@ -12,6 +12,7 @@ import numpy as np
 from kzoo import distribution as distributions
 from kzoo import hparams
 from kzoo.datasets import Dataset
+from kzoo.models.family import ImageHParams
 from kzoo.models.masked_image import MaskedImage
 from kzoo.models.reconstruction import Reconstruction
 from kzoo.pretraining.objectives import Objective, find_objective, of_trainer
@@ -84,6 +85,10 @@ def pretrain(
     fixed: dict[str, Any] = {}
 
     def adapted(loaded: Dataset) -> Dataset:
+        if isinstance(encoder, ImageHParams) and loaded.spec.inputs != "images":
+            raise ValueError(
+                f"{base} is for images; {loaded.name} has {loaded.spec.inputs}"
+            )
         sizes = {**loaded.spec.hparams, **settings}
         known = {k: v for k, v in sizes.items() if k in vars(encoder)}
         sized = hparams.replace(encoder, base, known)

@@ -97,7 +97,12 @@ class Recipe(HParams):
         choices=("none", "pseudo_labels", "fixmatch"),
     )
     confidence: float = hp(
-        0.95, "least probability of a pseudo-label", min=0.0, max=1.0, tune=(0.7, 0.99)
+        0.95,
+        "least probability of a pseudo-label",
+        min=0.0,
+        max=1.0,
+        tune=(0.7, 0.99),
+        when=("unlabelled", ("pseudo_labels", "fixmatch")),
     )
     unlabelled_weight: float = hp(
         1.0, "of the pseudo-labels' loss beside the labels'", min=0.0, max=1e4
@@ -113,7 +118,6 @@ class Recipe(HParams):
         "of the learning rate, from each block to the one before it; 1 = none",
         min=0.0,
         max=1.0,
-        tune=(0.6, 1.0),
     )
     unfreeze_epochs: int = hp(
         0, "epochs until the next block from the head learns too; 0 = all do", min=0
