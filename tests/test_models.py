@@ -198,11 +198,15 @@ def weights_of(model: keras.Model) -> dict[str, np.ndarray]:
     return {weight.path: numpy_of(weight) for weight in model.weights}
 
 
+def loss_for(model: keras.Model) -> keras.losses.Loss:
+    if model.kzoo.name.endswith("autoencoder"):
+        return keras.losses.MeanSquaredError()
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
 def gradients(model: keras.Model, inputs: Any, labels: Any) -> dict[str, Any]:
     """The loss's gradient by the path of each trainable weight; None where cut off."""
-    loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if model.kzoo.name.endswith("autoencoder"):
-        loss_of = keras.losses.MeanSquaredError()
+    loss_of = loss_for(model)
     weights = model.trainable_weights
     if BACKEND == "tensorflow":
         import tensorflow as tf
@@ -582,10 +586,7 @@ def draw_nothing() -> None:
 
 def losses_of_four_steps(case: Case, model: keras.Model, inputs: Any) -> list[float]:
     """Training losses of small steps on the same eight examples."""
-    model.compile(
-        keras.optimizers.SGD(1e-3),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-    )
+    model.compile(keras.optimizers.SGD(1e-3), loss_for(model))
     labels = labels_for(case, inputs)
     history = model.fit(
         inputs, labels, batch_size=8, epochs=4, shuffle=False, verbose=0
