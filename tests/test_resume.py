@@ -430,16 +430,51 @@ def test_a_full_disk_is_one_error_and_older_snapshots_stay(tmp_path, monkeypatch
 
 def test_a_disk_that_fills_up_under_the_arrays_is_an_oserror(tmp_path, monkeypatch):
     snapshots.write(tmp_path, some_state(1))
+    plain = snapshots._safetensors
 
-    def full(arrays, path):
-        path.write_bytes(b"half")
-        raise safetensors.SafetensorError("I/O error: No space left on device")
+    def full(arrays):
+        yield next(plain(arrays))
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(safetensors.numpy, "save_file", full)
+    monkeypatch.setattr(snapshots, "_safetensors", full)
     with pytest.raises(OSError, match="No space left"):
         snapshots.write(tmp_path, some_state(2))
     assert [path.name[:13] for path in tmp_path.iterdir()] == ["step-00000001"]
     assert snapshots.newest(tmp_path, "f").step == 1
+
+
+def test_the_library_reads_the_arrays_of_a_snapshot(tmp_path):
+    rng = np.random.default_rng(0)
+    arrays = {
+        name: (100 * rng.normal(size=(3, 5))).astype(name)
+        for name in ("float64", "float32", "float16", "int64", "int8", "uint32", "bool")
+    }
+    arrays["a scalar"] = np.float32(3.5)[()] * np.ones((), "float32")
+    arrays["empty"] = np.zeros((0, 4), "float32")
+    arrays["transposed"] = rng.normal(size=(300, 500)).T  # longer than one chunk
+    path = snapshots.write(tmp_path, snapshots.State(1, "f", arrays, {}))
+    found = safetensors.numpy.load_file(path / "state.safetensors")
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        assert found[name].dtype == array.dtype
+        np.testing.assert_array_equal(found[name], array)
+
+
+def test_a_snapshot_keeps_its_state_while_the_model_trains_on(tmp_path):
+    keras.utils.clear_session()
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])
+    model.compile("adam", "mse")
+    rows = np.ones((4, 2), "float32"), np.ones((4, 3), "float32")
+    model.fit(*rows, verbose=0)
+    first = snapshots.capture(model, {}, 1, "f", {})
+    before = {name: array.copy() for name, array in first.arrays.items()}
+    model.fit(*rows, epochs=2, verbose=0)
+    for name, array in first.arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+    second = snapshots.capture(model, {}, 3, "f", {}, memory=dict(first.arrays))
+    kernel = f"weights/{model.layers[0].kernel.path}"
+    assert second.arrays[kernel] is first.arrays[kernel]  # no new memory
+    assert (second.arrays[kernel] != before[kernel]).any()
 
 
 @pytest.mark.parametrize("epoch, batch, first", [(0, 3, 4), (1, 2, 13)])

@@ -86,10 +86,10 @@ class Mesh(Distribution):
             model.predict_on_batch(keras.tree.map_structure(spread, inputs))
         )
 
-    def value(self, variable: Any) -> np.ndarray:
+    def read(self, variable: Any) -> np.ndarray:
         value = variable.value
         if value.is_fully_addressable or value.is_fully_replicated:
-            return np.array(value)
+            return np.asarray(value)
         # Columns lie within a process, which thus holds every part.
         whole = np.empty(value.shape, value.dtype)
         for shard in value.addressable_shards:

@@ -87,18 +87,20 @@ class Distribution:
 
     def value(self, variable: Any) -> np.ndarray:
         """A copy of a variable's value: all of it, and the first replica's."""
-        import keras
-
-        array = keras.ops.convert_to_numpy(variable.value)
-        # TensorFlow and JAX copy already, PyTorch shows its own memory.
-        return array if array.flags.owndata else array.copy()
+        return np.array(self.read(variable))
 
     def read(self, variable: Any) -> np.ndarray:
         """All that a variable holds, as :meth:`write` takes it; all processes call it.
 
-        Where replicas hold values of their own, it has one row a replica.
+        Where replicas hold values of their own, it has one row a replica. It may be the
+        memory of the variable itself, which the next step changes.
         """
-        return self.value(variable)
+        import keras
+
+        value = keras.ops.stop_gradient(variable.value)
+        if keras.backend.backend() == "torch":
+            return keras.ops.convert_to_numpy(value)
+        return np.asarray(value)  # copies nothing, where convert_to_numpy would
 
     def shape(self, variable: Any) -> tuple[int, ...]:
         """The shape of what :meth:`read` gives."""

@@ -112,6 +112,7 @@ class Snapshots(keras.callbacks.Callback):
         super().__init__()
         self.every_steps, self.every_seconds = every(snapshot_every)
         self.writer = snapshots.Writer(folder)
+        self.memory: dict[str, np.ndarray] = {}
         self.folder = folder
         self.fingerprint = fingerprint
         self.remembered = remembered
@@ -242,9 +243,17 @@ class Snapshots(keras.callbacks.Callback):
         model = self.model  # on JAX this brings the state up to date
         if step % self.steps_per_epoch:
             self.check_finite(model.get_metrics_result(), step)
-        return snapshots.capture(
-            model, self.remembered, step, self.fingerprint, self._facts()
+        self.writer.wait()  # it reads the memory that this state is copied to
+        state = snapshots.capture(
+            model,
+            self.remembered,
+            step,
+            self.fingerprint,
+            self._facts(),
+            self.memory,
         )
+        self.memory = dict(state.arrays)
+        return state
 
     def _facts(self) -> dict[str, Any]:
         text = self.history.read_text() if self.history.exists() else ""

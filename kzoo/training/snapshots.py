@@ -18,8 +18,9 @@ import os
 import random
 import re
 import shutil
+import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def capture(
     step: int,
     fingerprint: str,
     facts: Mapping[str, Any],
+    memory: dict[str, np.ndarray] | None = None,
 ) -> State:
     """Copies the state of a run that stands between two steps.
 
@@ -75,6 +77,8 @@ def capture(
         step: training steps that are done.
         fingerprint: see :class:`State`.
         facts: more to keep, in plain JSON types.
+        memory: where to copy to: the arrays of a state that is no longer needed. New
+            memory of this size costs more than the copy into it.
     """
     where = distribution.current()
     arrays = {
@@ -90,9 +94,16 @@ def capture(
     return State(
         step=step,
         fingerprint=fingerprint,
-        arrays=arrays,
+        arrays={k: _copied(v, (memory or {}).get(k)) for k, v in arrays.items()},
         facts={**facts, "callbacks": remembered, "random": _random_state()},
     )
+
+
+def _copied(array: np.ndarray, memory: np.ndarray | None) -> np.ndarray:
+    if memory is None or (memory.shape, memory.dtype) != (array.shape, array.dtype):
+        return np.array(array, order="C")
+    np.copyto(memory, array)
+    return memory
 
 
 def restore(
@@ -198,7 +209,7 @@ def _callback_state(
             isinstance(item, np.ndarray) for item in value
         ):
             plain[name] = {"arrays": len(value)}
-            arrays |= {f"{name}/{i}": item.copy() for i, item in enumerate(value)}
+            arrays |= {f"{name}/{i}": item for i, item in enumerate(value)}
     return plain, arrays
 
 
@@ -365,23 +376,50 @@ def _sha256(content: bytes) -> str:
 
 
 def _write_synced(path: Path, content: Mapping[str, Any]) -> dict[str, Any]:
-    """Writes arrays or plain JSON, by the file's name; its sha256 and size in bytes.
-
-    Arrays go to the file as they lie in memory, and the hash is of what arrived there:
-    each copy of a large model would cost the training that goes on meanwhile.
-    """
-    if path.suffix == ".json":
-        path.write_text(json.dumps(content), encoding="utf-8")
-    else:
-        ordered = {k: np.asarray(v, order="C") for k, v in sorted(content.items())}
-        try:
-            safetensors.numpy.save_file(ordered, path)
-        except safetensors.SafetensorError as error:  # such as a full disk
-            raise OSError(str(error)) from error
-    with open(path, "rb") as file:
+    """Writes arrays or plain JSON, by the file's name; its sha256 and size in bytes."""
+    digest, size = hashlib.sha256(), 0
+    parts = _json if path.suffix == ".json" else _safetensors
+    with open(path, "wb") as file:
+        for part in parts(content):
+            for start in range(0, len(part), _CHUNK):
+                chunk = part[start : start + _CHUNK]
+                digest.update(chunk)
+                size += file.write(chunk)
+        file.flush()
         os.fsync(file.fileno())
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
-    return {"sha256": digest, "bytes": path.stat().st_size}
+    return {"sha256": digest.hexdigest(), "bytes": size}
+
+
+_CHUNK = 2**18  # bytes; what is hashed is still in the cache when it is written
+
+
+def _json(content: Mapping[str, Any]) -> Iterator[memoryview]:
+    yield memoryview(json.dumps(content).encode())
+
+
+def _safetensors(arrays: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
+    """A file of the safetensors format, piece by piece, from where the arrays lie.
+
+    The library's own writer costs the training that goes on meanwhile three times as
+    much: it fills new memory and leaves the hash to a second reading.
+    """
+    header, end = {}, 0
+    for name, array in arrays.items():
+        header[name] = {
+            "dtype": _dtype_name(array.dtype),
+            "shape": array.shape,
+            "data_offsets": (end, end + array.nbytes),
+        }
+        end += array.nbytes
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    yield memoryview(struct.pack("<Q", len(text)) + text)
+    for array in arrays.values():
+        yield memoryview(np.ascontiguousarray(array).reshape(-1).view("uint8"))
+
+
+def _dtype_name(dtype: np.dtype) -> str:
+    return "BOOL" if dtype.kind == "b" else f"{dtype.kind.upper()}{8 * dtype.itemsize}"
 
 
 def _sync(folder: Path) -> None:
