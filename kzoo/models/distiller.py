@@ -10,7 +10,7 @@ compile and fit it like any model, then take its ``.student``.
     distiller.fit(images, labels)
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -21,7 +21,7 @@ from keras import ops
 from kzoo.layers.projection import at_the_fewer
 from kzoo.losses import distillation as losses
 from kzoo.losses.distillation.schedules import schedule_factor
-from kzoo.losses.task import are_classes, known_labels
+from kzoo.losses.task import TaskLoss, are_classes, own_losses
 from kzoo.models.distiller_options import METHODS, DistillerHParams
 from kzoo.models.distiller_pairs import (
     all_taps,
@@ -31,12 +31,13 @@ from kzoo.models.distiller_pairs import (
     taps_read,
 )
 from kzoo.models.family import Family
+from kzoo.models.student_trainer import StudentTrainer, ones
 from kzoo.models.tapped import tapped
 from kzoo.models.teacher import Teacher, check_classes, check_inputs, teacher_inputs
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class Distiller(keras.Model):
+class Distiller(StudentTrainer):
     """Trains ``.student``; ``.teacher`` is the caller's own, and left as it is.
 
     A training step runs the student once and the teacher once, logits and taps
@@ -89,6 +90,7 @@ class Distiller(keras.Model):
             aggregation="only_first_replica",
             name="step",
         )
+        self.label_weight = hparams.weight_of_labels
         self.trackers = [
             keras.metrics.Mean(name=f"{name}_loss") for name in hparams.methods
         ]
@@ -107,45 +109,7 @@ class Distiller(keras.Model):
         outputs = self.inner.student(inputs, training=True)
         return outputs if isinstance(outputs, dict) else {"logits": outputs}
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """The labels' loss, the regularisers' and, in training, the methods'."""
-        if not isinstance(y_pred, dict):
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        if sample_weight is not None:
-            sample_weight = ops.convert_to_tensor(sample_weight, "float32")
-        labels, weights = known_labels(y, sample_weight)
-        if weights is None:
-            weights = _ones(y_pred["logits"])
-        label_weight = self.hparams.label_weight
-        if label_weight is None:
-            label_weight = METHODS[self.hparams.methods[0]].label_weight
-        # The labels' weight goes through the examples', so that the regularisers, which
-        # Keras adds here, keep theirs. First of all, since the teacher may be made of
-        # the student's own layers, whose losses another call would replace.
-        total = super().compute_loss(
-            x, labels, y_pred["logits"], label_weight * weights, training
-        )
-        return total + self._taught(x, y, y_pred, sample_weight)
-
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
-        """The student's metrics, on the examples whose labels are known."""
-        labels, weights = known_labels(y, sample_weight)
-        if isinstance(y_pred, dict):
-            return super().compute_metrics(x, labels, y_pred["logits"], weights)
-        found = super().compute_metrics(x, labels, y_pred, weights)
-        taught = {tracker.name for tracker in self.trackers}
-        return {name: value for name, value in found.items() if name not in taught}
-
-    def _taught(self, x: Any, y: Any, outputs: Any, weights: Any) -> Any:
+    def taught(self, x: Any, y: Any, answers: Mapping[str, Any], weights: Any) -> Any:
         """The methods' losses of a training step."""
         hparams, step = self.hparams, self.step.value
         if hparams.teacher_ema:
@@ -165,14 +129,14 @@ class Distiller(keras.Model):
             hparams.methods, hparams.method_weights, self.trackers, strict=True
         ):
             if METHODS[name].taps == "logits":
-                value = self._on_logits(name, said, outputs, y, weights, heat)
+                value = self._on_logits(name, said, answers, y, weights, heat)
             else:
-                value = self._on_taps(name, said[0], outputs, weights)
+                value = self._on_taps(name, said[0], answers, weights)
             # A relation within the batch counts for each of its examples.
-            values = weight * share * value * _ones(outputs["logits"])
+            values = weight * share * value * ones(answers["logits"])
             counted = values if weights is None else values * weights
             tracker.update_state(ops.mean(counted))
-            total = total + _Mean()(values, values, sample_weight=weights)
+            total = total + TaskLoss(own_losses)(values, values, weights)
         self.step.assign(step + 1)
         return total
 
@@ -283,16 +247,6 @@ class _Untracked:
     teachers: list[Teacher]
 
 
-class _Mean(keras.losses.Loss):
-    """Of values at hand: weighted, and scaled for the number of replicas."""
-
-    def __init__(self) -> None:
-        super().__init__(name="mean")
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        return y_pred
-
-
 def check(
     hparams: DistillerHParams, teachers: Sequence[keras.Model], student: keras.Model
 ) -> None:
@@ -331,11 +285,6 @@ def check(
                         f"relations needs as many heads: the teacher has {heads[0]}, "
                         f"the student {heads[1]}"
                     )
-
-
-def _ones(logits: Any) -> Any:
-    """1 for each example, (batch,)."""
-    return ops.ones((ops.shape(logits)[0],), "float32")
 
 
 def _without_padding(x: Any, mask: Any) -> Any:

@@ -154,6 +154,12 @@ class DistillerHParams(HParams):
         return tuple(name.strip() for name in self.method.split("+"))
 
     @property
+    def weight_of_labels(self) -> float:
+        """The labels' loss weighs this: as given, or the first method's own."""
+        own = METHODS[self.methods[0]].label_weight
+        return own if self.label_weight is None else self.label_weight
+
+    @property
     def method_weights(self) -> tuple[float, ...]:
         """The weight of each."""
         return self.weights or tuple(METHODS[name].weight for name in self.methods)

@@ -8,19 +8,20 @@ network k of K is
 where p_l takes no gradient. All take the same step, on the same batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from kzoo.losses import distillation as losses
-from kzoo.losses.task import TaskLoss, known_labels, own_losses
+from kzoo.losses.task import TaskLoss, own_losses
 from kzoo.models.distiller_options import METHODS, DistillerHParams
+from kzoo.models.student_trainer import StudentTrainer
 from kzoo.models.teacher import check_classes, check_inputs
 
 
-class Mutual(keras.Model):
+class Mutual(StudentTrainer):
     """Trains all of ``.networks``; the first one is ``.student``, which is kept.
 
     ``predict`` and ``evaluate`` run the student alone. Labels below 0 are unknown: such
@@ -49,7 +50,8 @@ class Mutual(keras.Model):
             check_classes(other, student, ())
         self.hparams = hparams
         self.networks = list(networks)
-        self.tracker = keras.metrics.Mean(name="mutual_loss")
+        self.label_weight = hparams.weight_of_labels
+        self.trackers = [keras.metrics.Mean(name="mutual_loss")]
         self.built = True
 
     @property
@@ -61,56 +63,32 @@ class Mutual(keras.Model):
         """The student's logits; in training a dict of every network's."""
         if not training:
             return self.student(inputs, training=False)
+        names = ["logits"] + [f"logits_{k}" for k in range(1, len(self.networks))]
         return {
-            f"logits_{k}": network(inputs, training=True)
-            for k, network in enumerate(self.networks)
+            name: network(inputs, training=True)
+            for name, network in zip(names, self.networks, strict=True)
         }
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """The sum of the networks' losses, and the regularisers."""
-        if not isinstance(y_pred, dict):
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        if sample_weight is not None:
-            sample_weight = ops.convert_to_tensor(sample_weight, "float32")
-        own, method = self.hparams, METHODS["mutual"]
-        logits = [ops.cast(z, "float32") for z in y_pred.values()]
-        labels, weights = known_labels(y, sample_weight)
-        if weights is None:
-            weights = ops.ones((ops.shape(logits[0])[0],), "float32")
-        label_weight = own.label_weight
-        if label_weight is None:
-            label_weight = method.label_weight
-        # One batch of all networks' answers, whose mean is that of their losses.
-        count = len(logits)
-        total = super().compute_loss(
-            x,
+    def asked(
+        self, labels: Any, answers: Mapping[str, Any], weights: Any
+    ) -> tuple[Any, Any, Any]:
+        """One batch of all networks' answers, whose mean is that of their losses."""
+        count = len(answers)
+        logits = [ops.cast(z, "float32") for z in answers.values()]
+        return (
             ops.concatenate([labels] * count),
             ops.concatenate(logits),
-            ops.concatenate([weights * (label_weight * count)] * count),
-            training,
+            ops.concatenate([weights * count] * count),
         )
-        temperature = own.temperature or method.temperature or 1.0
-        values = own.method_weights[0] * from_the_others(logits, temperature)
-        counted = values if sample_weight is None else values * sample_weight
-        self.tracker.update_state(ops.mean(counted))
-        return total + TaskLoss(own_losses)(values, values, sample_weight)
 
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
-        """The student's metrics, on the examples whose labels are known."""
-        labels, weights = known_labels(y, sample_weight)
-        if isinstance(y_pred, dict):
-            return super().compute_metrics(x, labels, y_pred["logits_0"], weights)
-        found = super().compute_metrics(x, labels, y_pred, weights)
-        return {k: value for k, value in found.items() if k != self.tracker.name}
+    def taught(self, x: Any, y: Any, answers: Mapping[str, Any], weights: Any) -> Any:
+        """What the networks miss of each other."""
+        logits = [ops.cast(z, "float32") for z in answers.values()]
+        temperature = self.hparams.temperature or METHODS["mutual"].temperature or 1.0
+        values = self.hparams.method_weights[0] * from_the_others(logits, temperature)
+        counted = values if weights is None else values * weights
+        self.trackers[0].update_state(ops.mean(counted))
+        return TaskLoss(own_losses)(values, values, weights)
 
 
 def from_the_others(logits: Sequence[Any], temperature: float = 1.0) -> Any:

@@ -6,6 +6,7 @@ FixMatch asks for that class on a strongly augmented view of the example (Sohn e
 2020, 2001.07685). A trainer: ``.student`` is what is kept.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +17,7 @@ from kzoo.hparams import HParams, hp
 from kzoo.losses.pseudo import pseudo_label
 from kzoo.losses.task import TaskLoss, own_losses
 from kzoo.models.family import Family
+from kzoo.models.student_trainer import StudentTrainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +33,7 @@ class SelfTrainingHParams(HParams):
 
 
 @keras.saving.register_keras_serializable("kzoo")
-class SelfTraining(keras.Model):
+class SelfTraining(StudentTrainer):
     """``labelled, weak`` and maybe ``strong`` inputs -> logits of the labelled ones.
 
     Each (batch, ...). The student's classes of ``weak``, without dropout, are the
@@ -42,8 +44,7 @@ class SelfTraining(keras.Model):
         super().__init__(name="self_training")
         self.hparams = hparams
         self.student = student
-        self.loss_of_unlabelled = TaskLoss(own_losses)
-        self.sure = keras.metrics.Mean(name="confident")
+        self.trackers = [keras.metrics.Mean(name="confident")]
         self.built = True
 
     def call(self, inputs: dict[str, Any], training: bool = False) -> Any:
@@ -58,31 +59,13 @@ class SelfTraining(keras.Model):
             "taught": self.student(taught, training=True),
         }
 
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        """The labels' loss, the regularisers' and, in training, the pseudo-labels'."""
-        if not isinstance(y_pred, dict):
-            return super().compute_loss(x, y, y_pred, sample_weight, training)
-        total = super().compute_loss(x, y, y_pred["logits"], sample_weight, training)
+    def taught(self, x: Any, y: Any, answers: Mapping[str, Any], weights: Any) -> Any:
+        """The pseudo-labels' loss; the labelled examples' weights are not theirs."""
         costs, sure = pseudo_label(
-            y_pred["teaching"], y_pred["taught"], self.hparams.confidence
+            answers["teaching"], answers["taught"], self.hparams.confidence
         )
-        self.sure.update_state(sure)
-        more = self.loss_of_unlabelled(ops.zeros_like(costs), costs)
-        return total + self.hparams.unlabelled_weight * more
-
-    def compute_metrics(
-        self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None
-    ) -> dict[str, Any]:
-        """The metrics of the labelled examples, and the share of sure ones."""
-        logits = y_pred["logits"] if isinstance(y_pred, dict) else y_pred
-        return super().compute_metrics(x, y, logits, sample_weight)
+        self.trackers[0].update_state(sure)
+        return self.hparams.unlabelled_weight * TaskLoss(own_losses)(costs, costs)
 
 
 def build(hparams: SelfTrainingHParams, student: keras.Model) -> keras.Model:

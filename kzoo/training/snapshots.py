@@ -415,7 +415,7 @@ def _safetensors(arrays: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
     text += b" " * (-len(text) % 8)
     yield memoryview(struct.pack("<Q", len(text)) + text)
     for array in arrays.values():
-        yield memoryview(np.ascontiguousarray(array).reshape(-1).view("uint8"))
+        yield np.ascontiguousarray(array).reshape(-1).view("uint8").data
 
 
 def _dtype_name(dtype: np.dtype) -> str:

@@ -3,25 +3,27 @@
 import itertools
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
-import keras_tuner
 import numpy as np
+from scipy.stats import norm, rankdata
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.gaussian_process import GaussianProcessRegressor
+from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 from threadpoolctl import threadpool_limits
 
 from kzoo.tuning import space
 from kzoo.tuning.oracle import Search, SweepOracle
 from kzoo.tuning.records import (
+    COMPLETED,
     FAILED,
     PAUSED,
     PRUNED,
     RUNNING,
     Record,
     seed_of,
-    trial_id,
 )
 from kzoo.tuning.space import Range
 
@@ -103,44 +105,133 @@ def _combinations(
     return list(unique.values())
 
 
-class BayesianOracle(RandomOracle, keras_tuner.oracles.BayesianOptimizationOracle):
-    """KerasTuner's Gaussian process, on what really happened.
+class BayesianOracle(RandomOracle):
+    """A Gaussian process over what the trials came to, and its expected improvement.
 
-    It is told no infinite score, and that a failed trial is as bad as the worst; it
-    proposes no point twice, and draws a third of the trials at most at random.
+    Snoek et al., "Practical Bayesian optimization", 2012 (1206.2944), over KerasTuner's
+    unit cube, on scikit-learn's process: a length for each hyper-parameter, and noise.
+    It models the places that trials have among each other, not their scores: one that
+    was stopped is behind all that came further, since that is what it was stopped for,
+    and a failed one is behind all others.
     """
 
     def __init__(self, search: Search) -> None:
         super().__init__(search)
-        most = max(3, search.trials // 3)
-        self.num_initial_points = min(3 * len(search.ranges), most)
+        self.startup = min(STARTUP, max(3, search.trials // 3))
 
     def propose(self, number: int) -> dict[str, Any] | None:
-        scored = [trial for trial in self.trials.values() if trial.score is not None]
-        if number == 0 or len(scored) < self.num_initial_points:
+        records = list(self.records.values())
+        ended = [record for record in records if record.status != RUNNING]
+        if number == 0 or len(ended) < self.startup:
             return super().propose(number)
-        self._random_state = np.random.RandomState(seed_of(self.seed, number, "gp"))
-        self.gpr = self._make_gpr()
+        running = [record for record in records if record.status == RUNNING]
+        candidates = self._candidates(number, ended)
+        if not candidates:
+            return self.drawn(number)
         # Its matrices are small: threads would only wait for each other.
         with warnings.catch_warnings(), threadpool_limits(1):
             warnings.simplefilter("ignore", ConvergenceWarning)  # a bound is near
-            answer = self.populate_space(trial_id(number))
-        values = {name: _plain(value) for name, value in answer["values"].items()}
-        return self.drawn(number) if self._duplicate(values) else values
+            gains = self._expected_improvement(candidates, ended, running)
+        return candidates[int(np.argmax(gains))]
 
-    def _vectorize_trials(self) -> tuple[np.ndarray, np.ndarray]:
-        """Points and scores, less is better."""
-        points, scores = super()._vectorize_trials()
-        failed = [trial for trial in self.trials.values() if trial.status == "FAILED"]
-        for trial in failed:
-            values = trial.hyperparameters.values
-            point = [
+    def _candidates(self, number: int, ended: list[Record]) -> list[dict[str, Any]]:
+        """New points: anywhere, and near the best trials."""
+        rng = np.random.default_rng(seed_of(self.seed, number, "bayesian"))
+        size = len(self.hyperparameters.space)
+        cubes = [rng.random((ANYWHERE, size))]
+        order = np.argsort(-places(ended, self._gain), kind="stable")
+        for i in order[:BEST]:
+            moved = rng.random((NEAR, size)) < 0.5
+            steps = rng.normal(scale=NEIGHBOURHOOD, size=(NEAR, size)) * moved
+            cubes.append((self._shares(ended[i].values) + steps).clip(0, 1 - 1e-9))
+        found = [self._values(cube) for cube in np.concatenate(cubes)]
+        return [values for values in found if not self._known(values)]
+
+    def _known(self, values: dict[str, Any]) -> bool:
+        return self._compute_values_hash(values) in self._tried_so_far
+
+    def _expected_improvement(
+        self,
+        candidates: list[dict[str, Any]],
+        ended: list[Record],
+        running: list[Record],
+    ) -> np.ndarray:
+        """What each candidate may add to the best, on average; (candidates,)."""
+        x = np.stack([self._vector(record.values) for record in ended])
+        y = norm.ppf(places(ended, self._gain))
+        process = GaussianProcessRegressor(
+            ConstantKernel(1.0, (0.1, 10.0))
+            * Matern(np.full(x.shape[1], 0.5), (0.05, 10.0), nu=2.5)
+            + WhiteKernel(0.1, (1e-3, 1.0)),
+            n_restarts_optimizer=2,
+            random_state=0,
+        ).fit(x, y)
+        if running:  # as if they had come to what is expected of them
+            more = np.stack([self._vector(record.values) for record in running])
+            process.set_params(kernel=process.kernel_, optimizer=None)
+            y = np.append(y, process.predict(more))
+            x = np.vstack([x, more])
+            process.fit(x, y)
+        best = process.predict(x).max()  # without the luck of a single trial
+        points = np.stack([self._vector(values) for values in candidates])
+        mean, deviation = process.predict(points, return_std=True)
+        z = (mean - best) / deviation
+        return deviation * (z * norm.cdf(z) + norm.pdf(z))
+
+    def _gain(self, record: Record) -> float:
+        return self.scored_by.gain(record.objectives[self.scored_by.name])
+
+    def _shares(self, values: dict[str, Any]) -> np.ndarray:
+        """Where the values lie in the unit cube; the default's where one is closed."""
+        return np.array(
+            [
                 entry.value_to_prob(values.get(entry.name, entry.default))
                 for entry in self.hyperparameters.space
             ]
-            points = np.vstack([points, point])
-            scores = np.append(scores, scores.max())
-        return points, scores
+        )
+
+    def _vector(self, values: dict[str, Any]) -> np.ndarray:
+        """The shares, with a choice as one number for each of its values."""
+        parts: list[float] = []
+        for entry, share in zip(self.search.ranges, self._shares(values), strict=True):
+            if entry.kind == "choice":
+                value = values.get(entry.name, entry.default)
+                parts += [float(value == one) for one in entry.values]
+            else:
+                parts.append(share)
+        return np.array(parts)
+
+    def _values(self, cube: np.ndarray) -> dict[str, Any]:
+        """The values at a point of the unit cube, of what is open there."""
+        values: dict[str, Any] = {}
+        for entry, theirs, share in zip(
+            self.search.ranges, self.hyperparameters.space, cube, strict=True
+        ):
+            if space.is_open(entry, values):
+                values[entry.name] = _plain(theirs.prob_to_value(share))
+        return values
+
+
+STARTUP = 10  # random trials before the first that is not
+ANYWHERE, BEST, NEAR, NEIGHBOURHOOD = 1000, 5, 100, 0.15
+
+
+def places(ended: Sequence[Record], gain: Callable[[Record], float]) -> np.ndarray:
+    """Each trial's place among all, in (0, 1), the best nearest to 1; ties share.
+
+    Args:
+        ended: the trials.
+        gain: of one that has not failed; greater is better.
+    """
+
+    def key(record: Record) -> tuple[float, float]:
+        if record.status == FAILED:
+            return (-1.0, 0.0)
+        came = math.inf if record.status == COMPLETED else float(record.epochs)
+        return (came, gain(record))
+
+    ordered = sorted({key(record) for record in ended})
+    return (rankdata([ordered.index(key(r)) for r in ended]) - 0.5) / len(ended)
 
 
 def _plain(value: Any) -> Any:
