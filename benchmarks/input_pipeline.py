@@ -10,20 +10,23 @@ files    10,000 JPEG files of 200 to 300 pixels, which are written first; decode
 memory   ten passes over an array_record set that is larger than what may stay in memory
 step     a training step of cnn on digits, beside one on the same batch all along
 
-Pipelines take turns in one process. Beside the rate stands the processor time that an
-example takes, of all threads, which hangs less on what else the machine does. tf.data
-maps examples in parallel with AUTOTUNE and prefetches; Grain runs with threads and with
-processes, and its faster one counts.
+Pipelines take turns, each turn a process of its own: none makes batches ahead while
+another is timed. Beside the rate stands the processor time that an example takes, of
+all threads, which hangs less on what else the machine does. tf.data maps examples in
+parallel with AUTOTUNE and prefetches; Grain runs with threads and with processes, and
+its faster one counts. "tf.data, aliased" leaves out the filter before images are made
+smaller; it shows what that costs, and is compared with nobody.
 """
 
 import argparse
+import json
 import os
 import resource
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,60 +45,72 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=4.0, help="each turn")
     parser.add_argument("--files", type=int, default=10_000)
+    parser.add_argument("--one", help=argparse.SUPPRESS)  # case:pipeline
+    parser.add_argument("--root", type=Path, help=argparse.SUPPRESS)
     parsed = parser.parse_args()
+    if parsed.one:
+        print(json.dumps(turn(parsed.one, parsed.root, parsed.seconds)))
+        return
     chosen = parsed.only.split(",")
     print(f"{num_cores()} cores")
     if "arrays" in chosen:
-        race("arrays", arrays_pipelines(), 256, parsed.rounds, parsed.seconds)
+        race("arrays", ARRAYS, Path(), parsed.rounds, parsed.seconds)
     with tempfile.TemporaryDirectory() as folder:
         if "files" in chosen:
             root = Path(folder) / "photographs"
             write_photographs(root, parsed.files)
-            race("files", files_pipelines(root), 64, parsed.rounds, parsed.seconds)
+            race("files", FILES, root, parsed.rounds, parsed.seconds)
         if "memory" in chosen:
             memory(Path(folder))
     if "step" in chosen:
         step(parsed.rounds)
 
 
+ARRAYS = ("kzoo", "tf.data", "grain, threads", "grain, processes")
+FILES = (*ARRAYS, "tf.data, aliased")
+BATCH_SIZE = {"arrays": 256, "files": 64}
+
+
 def race(
-    title: str,
-    pipelines: dict[str, Pipeline],
-    batch_size: int,
-    rounds: int,
-    seconds: float,
+    title: str, names: Sequence[str], root: Path, rounds: int, seconds: float
 ) -> None:
     """Prints examples a second of each, in turns, and kzoo's against the best other."""
-    found: dict[str, list[float]] = {name: [] for name in pipelines}
-    costs: dict[str, list[float]] = {name: [] for name in pipelines}
-    iterators = {name: make() for name, make in pipelines.items()}
-    for iterator in iterators.values():
-        for _ in range(4):
-            next(iterator)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    costs: dict[str, list[float]] = {name: [] for name in names}
     for _ in range(rounds):
-        for name, iterator in iterators.items():
-            # What was made ahead during the others' turns would not count.
-            for _ in range(8):
-                next(iterator)
-            started, batches, before = time.perf_counter(), 0, time.process_time()
-            while time.perf_counter() - started < seconds:
-                next(iterator)
-                batches += 1
-            rate = batches * batch_size / (time.perf_counter() - started)
+        for name in names:
+            command = [sys.executable, __file__, "--one", f"{title}:{name}"]
+            command += ["--root", str(root), "--seconds", str(seconds)]
+            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            rate, cost = json.loads(done.stdout.splitlines()[-1])
             found[name].append(rate)
-            spent = time.process_time() - before
-            costs[name].append(spent / (batches * batch_size) * 1e6)
-            # Without taking, the others' buffers fill up and their threads sleep.
-            time.sleep(0.5)
+            costs[name].append(cost)
     print(f"\n{title}: examples a second, the median of {rounds} turns")
     medians = {name: float(np.median(rates)) for name, rates in found.items()}
     for name, rate in medians.items():
         cost = f"{np.median(costs[name]):7,.1f} us of processor"
         cost = "" if "processes" in name else cost  # those of others are not seen
         print(f"  {name:22} {rate:10,.0f} {cost}")
-    others = {name: rate for name, rate in medians.items() if name != "kzoo"}
+    apart = ("kzoo", "tf.data, aliased")
+    others = {name: rate for name, rate in medians.items() if name not in apart}
     best = max(others, key=lambda name: others[name])
     print(f"  kzoo / {best}: {medians['kzoo'] / others[best]:.2f}", flush=True)
+
+
+def turn(one: str, root: Path, seconds: float) -> tuple[float, float]:
+    """Examples a second of one pipeline, and microseconds of processor for each."""
+    title, _, name = one.partition(":")
+    made = arrays_pipelines() if title == "arrays" else files_pipelines(root)
+    iterator = made[name]()
+    for _ in range(8):
+        next(iterator)
+    started, batches, before = time.perf_counter(), 0, time.process_time()
+    while time.perf_counter() - started < seconds:
+        next(iterator)
+        batches += 1
+    examples = batches * BATCH_SIZE[title]
+    rate = examples / (time.perf_counter() - started)
+    return rate, (time.process_time() - before) / examples * 1e6
 
 
 # --- arrays -----------------------------------------------------------------------
@@ -139,7 +154,7 @@ def arrays_pipelines() -> dict[str, Pipeline]:
     return {
         "kzoo": ours,
         "tf.data": tensorflow,
-        **grain_pipelines(20_000, augmented, 256),
+        **grain_pipelines(20_000, augmented, BATCH_SIZE["arrays"]),
     }
 
 
@@ -233,7 +248,7 @@ def files_pipelines(root: Path) -> dict[str, Pipeline]:
     return {
         "kzoo": ours,
         "tf.data": tensorflow(True),
-        **grain_pipelines(len(files), read, 64),
+        **grain_pipelines(len(files), read, BATCH_SIZE["files"]),
         "tf.data, aliased": tensorflow(False),
     }
 
