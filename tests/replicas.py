@@ -397,7 +397,7 @@ def run_masked_image(kind: str, folder: Path) -> Path:
     return run.folder
 
 
-def run_masked_tokens(kind: str, folder: Path) -> Path:
+def texts() -> Any:
     """As many tokens are hidden as a text is long: replicas hide unequal numbers."""
     import kzoo
 
@@ -407,13 +407,31 @@ def run_masked_tokens(kind: str, folder: Path) -> Path:
         lengths = rng.randint(3, 25, n)
         rows = ["".join(rng.choice(list("abcde"), length)) for length in lengths]
         splits[split] = np.array(rows, object), rng.randint(0, 2, n)
-    texts = kzoo.load_dataset(splits, tokenizer="character", max_length=24)
+    return kzoo.load_dataset(splits, tokenizer="character", max_length=24)
+
+
+def run_masked_tokens(kind: str, folder: Path, **changes: Any) -> Path:
+    import kzoo
+
     settings = {**SGD, **MODELS["transformer"], "batch_size": 16, "epochs": 2}
     settings |= {"clip": 0.0}  # see docs/scaling.md
+    changes = {"objective": "masked_tokens", **changes}
     run = kzoo.pretrain(
-        "transformer", texts, "masked_tokens", folder, distribution=kind, **settings
+        "transformer",
+        texts(),
+        out=folder,
+        distribution=kind,
+        **{**settings, **changes},
     )
     return run.folder
+
+
+def run_replaced_token(kind: str, folder: Path) -> Path:
+    """The generator's draws are the batch's, not each replica's own."""
+    sizes = {"generator_dim": 8, "generator_heads": 2}
+    return run_masked_tokens(
+        kind, folder, objective="replaced_token", options=sizes, learning_rate=0.005
+    )
 
 
 def run_fixmatch(kind: str, folder: Path) -> Path:
@@ -455,6 +473,7 @@ TRAINERS: dict[str, Callable[[str, Path], Path]] = {
     "contrastive": run_contrastive,
     "masked_image": run_masked_image,
     "masked_tokens": run_masked_tokens,
+    "replaced_token": run_replaced_token,
     "fixmatch": run_fixmatch,
     "translation": run_translation,
 }

@@ -112,7 +112,13 @@ def test_the_grid(backend: str, number: int) -> None:
 
 
 TRAINERS = ("train", "distill", "relations", "mutual", "tune", "denoising")
-TRAINERS += ("contrastive", "masked_tokens", "translation", "fixmatch")
+TRAINERS += (
+    "contrastive",
+    "masked_tokens",
+    "replaced_token",
+    "translation",
+    "fixmatch",
+)
 
 
 @pytest.mark.exhaustive

@@ -288,7 +288,7 @@ def check_trainers(ranks: list[dict[str, Any]], *names: str) -> None:
 @pytest.mark.parametrize("backend", ["tensorflow", "jax"])
 def test_every_trainer_over_processes(backend: str, tmp_path: Path) -> None:
     names = ("relations", "denoising", "contrastive", "masked_tokens", "translation")
-    names += ("mutual", "tune")
+    names += ("mutual", "tune", "fixmatch", "masked_image", "replaced_token")
     check_trainers(launched(backend, 2, tmp_path, *names), *names)
 
 

@@ -42,7 +42,9 @@ class ReplacedTokenHParams(HParams):
         check_heads(self.generator_dim, self.generator_heads)
 
 
-def generator(hparams: ReplacedTokenHParams, pad_token_id: int | None) -> keras.Model:
+def generator(
+    hparams: ReplacedTokenHParams, pad_token_id: int | None, dropout_rate: float
+) -> keras.Model:
     """Tokens (batch, time) -> logits of each step (batch, time, vocab_size)."""
     # A name of its own to each weight: the encoder has layers of the same names.
     with keras.name_scope("generator"):
@@ -54,6 +56,7 @@ def generator(hparams: ReplacedTokenHParams, pad_token_id: int | None) -> keras.
                 hidden_dim=hparams.generator_dim,
                 num_heads=hparams.generator_heads,
                 mlp_dim=4 * hparams.generator_dim,
+                dropout_rate=dropout_rate,
                 num_classes=0,
             )
         )
@@ -85,7 +88,8 @@ class ReplacedToken(keras.Model):
         self.steps = keras.Model(encoder.input, steps_of(encoder), name="steps")
         check(encoder, self.steps, causal=False)
         self.pad_token_id = known.get("pad_token_id")
-        self.generator = generator(hparams, self.pad_token_id)
+        dropout_rate = known.get("dropout_rate", 0.1)  # as the encoder has it
+        self.generator = generator(hparams, self.pad_token_id, dropout_rate)
         width = self.steps.output_shape[-1]
         self.head = [
             keras.layers.Dense(width, activation="gelu", name="head_dense"),
