@@ -2,6 +2,8 @@
 
     python benchmarks/pretraining.py digits      5 labels a class, 5 seeds, SimCLR
     python benchmarks/pretraining.py names       50 labels a class, next token
+    python benchmarks/pretraining.py lora        adapters beside full fine-tuning, names
+    python benchmarks/pretraining.py digits 5 6  these seeds
 
 Runs lie in runs/benchmarks/pretraining and stay: the same command goes on. Tables are
 printed as Markdown, as docs/pretraining.md shows them.
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from safetensors.numpy import load_file
 
 import kzoo
 from kzoo.distillation.study import paired
@@ -105,6 +108,55 @@ def case(name: str, seeds: list[int]) -> None:
         print(f"\n{ours} against {theirs}: {100 * gain:+.2f} points, p = {p:.4f}")
 
 
+LORA_SHARED: dict[str, Any] = {"weight_decay": 0.01, "batch_size": 64, "clip": 1.0}
+LORA = {
+    "full": Recipe(learning_rate=1e-3, epochs=20, **LORA_SHARED),
+    "adapters": Recipe(learning_rate=5e-3, epochs=20, lora=4, **LORA_SHARED),
+}
+
+
+def lora(seeds: list[int]) -> None:
+    """All weights of a pre-trained `bert_tiny`, its adapters, and a linear probe."""
+    found: dict[str, list[float]] = {}
+    for seed in seeds:
+        place = OUT / "lora" / f"seed_{seed}"
+        data = kzoo.load_dataset("names", seed=seed)
+        settings = {"epochs": 12, "learning_rate": 2e-3, "seed": seed}
+        pre = kzoo.pretrain(
+            "bert_tiny", data, "masked_tokens", place / "pre", **settings
+        )
+        request = {"labels_per_class": 100, "seed": seed}
+        row: dict[str, float] = {}
+        for name, recipe in LORA.items():
+            run = kzoo.train(
+                pre.folder, data, out=place / name, recipe=recipe, **request
+            )
+            row[name] = accuracy(run)
+            print(seed, name, accuracy(run, "validation"), flush=True)
+        row["linear probe"] = kzoo.probe(pre.folder, data, **request)["linear"]
+        for key, value in row.items():
+            found.setdefault(key, []).append(value)
+        print(seed, row, flush=True)
+    files = [
+        place / "adapters" / "model" / f"{name}.safetensors"
+        for name in ("adapter", "model")
+    ]
+    adapters, whole = (
+        sum(x.size for key, x in load_file(file).items() if "logits" not in key)
+        for file in files
+    )
+    bytes_of = [file.stat().st_size for file in files]
+    print(
+        f"\n{len(seeds)} seeds; without the head {adapters / whole:.1%} of the weights"
+    )
+    print(f"learn in the adapters, whose file is {bytes_of[0] / bytes_of[1]:.1%}\n")
+    for key, values in found.items():
+        print(f"| {key} | {100 * np.mean(values):.2f} | {np.round(values, 4)} |")
+
+
 if __name__ == "__main__":
     chosen = [int(word) for word in sys.argv[2:]] or list(SEEDS)
-    case(sys.argv[1], chosen)
+    if sys.argv[1] == "lora":
+        lora(chosen)
+    else:
+        case(sys.argv[1], chosen)
