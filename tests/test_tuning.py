@@ -123,7 +123,7 @@ def test_another_sweep_is_refused_with_what_differs(undisturbed):
             r"'objectives\.accuracy' is max in the folder, m",
         ),
         ({"data": {"seed": 3}}, r"'dataset\.fingerprint' is"),
-        ({"tuner": "tpe"}, "'tuner' is random in the folder, tpe in the request"),
+        ({"tuner": "tpe"}, "'tuner' is bayesian in the folder, tpe in the request"),
         ({"epochs": 4}, r"'recipe\.epochs' is 3 in the folder, 4"),
     ):
         with pytest.raises(ValueError, match="holds another sweep: .*" + told):
@@ -431,8 +431,9 @@ def test_importances_name_what_matters():
 
 @pytest.mark.slow
 def test_two_workers_run_the_same_trials(undisturbed, tmp_path):
-    one = sweep(tmp_path / "one", trials=4, prune="none")
-    two = sweep(tmp_path / "two", trials=4, prune="none", workers=2)
+    words = {"tuner": "random", "trials": 4, "prune": "none"}
+    one = sweep(tmp_path / "one", **words)
+    two = sweep(tmp_path / "two", **words, workers=2)
     assert text(two) == text(one)
     names = {path.name for path in two.folder.glob("worker_*.log")}
     assert names == {"worker_0.log", "worker_1.log"}
@@ -487,14 +488,15 @@ def test_a_dead_worker_is_replaced(undisturbed, tmp_path, monkeypatch):
 @pytest.mark.exhaustive
 def test_chief_and_worker_as_on_two_machines(tmp_path):
     """The same command in both, and KerasTuner's variables."""
-    one = sweep(tmp_path / "one", trials=3, prune="none")
+    one = sweep(tmp_path / "one", tuner="random", trials=3, prune="none")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
     address = {"KERASTUNER_ORACLE_IP": "127.0.0.1", "KERASTUNER_ORACLE_PORT": port}
     words = [sys.executable, "-c", SCRIPT, str(tmp_path / "two")]
     patient = {"options": {"wait_seconds": 300.0}}
-    words.append(repr({**SMALL, **patient, "prune": "none", "trials": 3}))
+    alike = {"tuner": "random", "prune": "none"}
+    words.append(repr({**SMALL, **patient, **alike, "trials": 3}))
     names = [{"KERASTUNER_TUNER_ID": name} for name in ("worker", "chief")]
     both = [
         subprocess.Popen(words, env={**os.environ, **address, **name}) for name in names

@@ -21,7 +21,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     add_assignments(parser, "--data", "its options")
     parser.add_argument("--trials", type=int, default=30, metavar="N")
     parser.add_argument(
-        "--tuner", metavar="T", help="random, grid, bayesian, hyperband or tpe"
+        "--tuner",
+        metavar="T",
+        help="bayesian (default), random, grid, hyperband or tpe",
     )
     parser.add_argument("--prune", metavar="P", help="none, median or halving")
     parser.add_argument(

@@ -212,7 +212,7 @@ class BayesianOracle(RandomOracle):
         return values
 
 
-STARTUP = 10  # random trials before the first that is not
+STARTUP = 8  # random trials before the first that is not
 ANYWHERE, BEST, NEAR, NEIGHBOURHOOD = 1000, 5, 100, 0.15
 
 

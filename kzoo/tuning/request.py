@@ -51,7 +51,7 @@ class Request:
     data: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     trials: int = 30
-    tuner: str = "random"
+    tuner: str = "bayesian"
     prune: str | None = None
     objective: str | None = None
     seed: int = 0
@@ -63,7 +63,7 @@ class Request:
         _check_choice("tuner", self.tuner, ORACLES)
         if self.prune is None:
             # The others learn from scores, or halve by themselves.
-            usual = "halving" if self.tuner == "random" else "none"
+            usual = "halving" if self.tuner in ("bayesian", "random") else "none"
             object.__setattr__(self, "prune", usual)
         _check_choice("prune", str(self.prune), PRUNERS)
         if self.trials < 1:

@@ -31,7 +31,7 @@ def tune(
     /,
     *,
     trials: int = 30,
-    tuner: str = "random",
+    tuner: str = "bayesian",
     prune: str | None = None,
     objective: str | None = None,
     epochs: int | None = None,
@@ -59,10 +59,10 @@ def tune(
         model: as in ``kzoo.train``.
         dataset: as in ``kzoo.train``.
         trials: how many, at most; more of them extend a sweep that is there.
-        tuner: ``random``, ``grid``, ``bayesian``, ``hyperband`` or ``tpe`` (Optuna's).
+        tuner: ``bayesian``, ``random``, ``grid``, ``hyperband`` or ``tpe`` (Optuna's).
         prune: ``none``; ``median``, which stops what is below the median of the trials
             before; or ``halving``, which lets a third go on, several times. None =
-            halving for random search, none for the others.
+            halving for ``bayesian`` and ``random``, none for the others.
         objective: a metric of the task, ``weights``, ``macs`` or ``latency``; several
             joined by commas, of which the first one scores. None = the task's first.
         epochs: of a trial; None = the recipe's.
