@@ -68,6 +68,7 @@ def main() -> None:
 
 ARRAYS = ("kzoo", "tf.data", "grain, threads", "grain, processes")
 FILES = (*ARRAYS, "tf.data, aliased")
+WARM_UP = 3.0  # seconds of each turn
 BATCH_SIZE = {"arrays": 256, "files": 64}
 
 
@@ -81,7 +82,9 @@ def race(
         for name in names:
             command = [sys.executable, __file__, "--one", f"{title}:{name}"]
             command += ["--root", str(root), "--seconds", str(seconds)]
-            done = subprocess.run(command, check=True, capture_output=True, text=True)
+            done = subprocess.run(
+                command, check=True, stdout=subprocess.PIPE, text=True
+            )
             rate, cost = json.loads(done.stdout.splitlines()[-1])
             found[name].append(rate)
             costs[name].append(cost)
@@ -102,7 +105,8 @@ def turn(one: str, root: Path, seconds: float) -> tuple[float, float]:
     title, _, name = one.partition(":")
     made = arrays_pipelines() if title == "arrays" else files_pipelines(root)
     iterator = made[name]()
-    for _ in range(8):
+    ready = time.perf_counter() + WARM_UP
+    while time.perf_counter() < ready:  # AUTOTUNE settles, workers start
         next(iterator)
     started, batches, before = time.perf_counter(), 0, time.process_time()
     while time.perf_counter() - started < seconds:

@@ -460,6 +460,29 @@ def test_the_library_reads_the_arrays_of_a_snapshot(tmp_path):
         np.testing.assert_array_equal(found[name], array)
 
 
+@pytest.mark.parametrize(
+    "array", [np.array(["a"]), np.array([None]), np.ones(2, ">f4")]
+)
+def test_what_a_snapshot_cannot_hold_is_one_error(tmp_path, array):
+    snapshots.write(tmp_path, some_state(1))
+    writer = snapshots.Writer(tmp_path)
+    writer.submit(snapshots.State(2, "f", {"callback/a/b": array}, {}))
+    with pytest.raises(SnapshotError, match=r"holds no arrays of .*; older ones are"):
+        writer.wait()
+    assert [path.name[:13] for path in tmp_path.iterdir()] == ["step-00000001"]
+
+
+def test_a_restored_callback_shares_no_memory_with_its_snapshot():
+    callback = keras.callbacks.Callback()
+    callback.best = [np.ones(3)]
+    plain, arrays = snapshots._callback_state(callback)
+    state = {name: array.copy() for name, array in arrays.items()}
+    again = keras.callbacks.Callback()
+    snapshots._restore_callback(again, plain, state)
+    state["best/0"][:] = 7  # as the next capture does
+    np.testing.assert_array_equal(again.best[0], np.ones(3))
+
+
 def test_a_snapshot_keeps_its_state_while_the_model_trains_on(tmp_path):
     keras.utils.clear_session()
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3)])

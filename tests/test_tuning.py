@@ -140,7 +140,7 @@ def test_another_sweep_is_refused_with_what_differs(undisturbed):
         ({"prune": "some"}, "not one of none, median, halving"),
         ({"trials": 0}, "trials=0: one at least"),
         ({"workers": 0}, "workers=0: one at least"),
-        ({"objective": "weights"}, "no learning curve"),
+        ({"objective": "weights", "prune": "median"}, "no learning curve"),
         ({"space": {"batch_size": "0..8"}}, "batch_size=0 is not an int of at least 1"),
         ({"tuner": "grid", "trials": 3}, "a grid over"),
         ({"seed": -1}, "seed"),

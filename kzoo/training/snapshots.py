@@ -222,7 +222,8 @@ def _restore_callback(
         if isinstance(value, dict) and "tuple" in value:
             value = tuple(value["tuple"])
         elif isinstance(value, dict):
-            value = [arrays[f"{name}/{i}"] for i in range(value["arrays"])]
+            # Copies: the callback may change them, and the next capture reuses these.
+            value = [arrays[f"{name}/{i}"].copy() for i in range(value["arrays"])]
         setattr(callback, name, value)
 
 
@@ -273,10 +274,11 @@ class Writer:
         try:
             write(self.folder, state)
             prune(self.folder)
-        except OSError as error:
+        except Exception as error:  # in a thread nobody would hear of it
+            why = getattr(error, "strerror", None) or error
             self._error = SnapshotError(
                 f"the snapshot of step {state.step} could not be written to "
-                f"{self.folder}: {error.strerror or error}; older ones are intact"
+                f"{self.folder}: {why}; older ones are intact"
             )
 
 
@@ -419,6 +421,8 @@ def _safetensors(arrays: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
 
 
 def _dtype_name(dtype: np.dtype) -> str:
+    if dtype.kind not in "fiub" or not dtype.isnative:
+        raise OSError(f"a snapshot holds no arrays of {dtype}")
     return "BOOL" if dtype.kind == "b" else f"{dtype.kind.upper()}{8 * dtype.itemsize}"
 
 

@@ -3,12 +3,12 @@
 import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import norm, rankdata
+from scipy.stats import norm
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
@@ -17,7 +17,6 @@ from threadpoolctl import threadpool_limits
 from kzoo.tuning import space
 from kzoo.tuning.oracle import Search, SweepOracle
 from kzoo.tuning.records import (
-    COMPLETED,
     FAILED,
     PAUSED,
     PRUNED,
@@ -110,9 +109,8 @@ class BayesianOracle(RandomOracle):
 
     Snoek et al., "Practical Bayesian optimization", 2012 (1206.2944), over KerasTuner's
     unit cube, on scikit-learn's process: a length for each hyper-parameter, and noise.
-    It models the places that trials have among each other, not their scores: one that
-    was stopped is behind all that came further, since that is what it was stopped for,
-    and a failed one is behind all others.
+    It models the places that trials have among each other, not their scores, which one
+    that was stopped has no last one of.
     """
 
     def __init__(self, search: Search) -> None:
@@ -139,7 +137,7 @@ class BayesianOracle(RandomOracle):
         rng = np.random.default_rng(seed_of(self.seed, number, "bayesian"))
         size = len(self.hyperparameters.space)
         cubes = [rng.random((ANYWHERE, size))]
-        order = np.argsort(-places(ended, self._gain), kind="stable")
+        order = np.argsort(-places(self._curves(ended)), kind="stable")
         for i in order[:BEST]:
             moved = rng.random((NEAR, size)) < 0.5
             steps = rng.normal(scale=NEIGHBOURHOOD, size=(NEAR, size)) * moved
@@ -158,7 +156,7 @@ class BayesianOracle(RandomOracle):
     ) -> np.ndarray:
         """What each candidate may add to the best, on average; (candidates,)."""
         x = np.stack([self._vector(record.values) for record in ended])
-        y = norm.ppf(places(ended, self._gain))
+        y = norm.ppf(places(self._curves(ended)))
         process = GaussianProcessRegressor(
             ConstantKernel(1.0, (0.1, 10.0))
             * Matern(np.full(x.shape[1], 0.5), (0.05, 10.0), nu=2.5)
@@ -175,11 +173,21 @@ class BayesianOracle(RandomOracle):
         best = process.predict(x).max()  # without the luck of a single trial
         points = np.stack([self._vector(values) for values in candidates])
         mean, deviation = process.predict(points, return_std=True)
+        # Of the trial's expected place, not of one trial's luck.
+        noise = process.kernel_.k2.noise_level
+        deviation = np.sqrt(np.maximum(deviation**2 - noise, 1e-12))
         z = (mean - best) / deviation
         return deviation * (z * norm.cdf(z) + norm.pdf(z))
 
-    def _gain(self, record: Record) -> float:
-        return self.scored_by.gain(record.objectives[self.scored_by.name])
+    def _curves(self, ended: list[Record]) -> list[list[float]]:
+        """The best gain after each epoch; none of a trial that failed."""
+        name, gain = self.scored_by.name, self.scored_by.gain
+        return [
+            []
+            if record.status == FAILED
+            else self.curves.get(record.id) or [gain(record.objectives[name])]
+            for record in ended
+        ]
 
     def _shares(self, values: dict[str, Any]) -> np.ndarray:
         """Where the values lie in the unit cube; the default's where one is closed."""
@@ -216,22 +224,26 @@ STARTUP = 8  # random trials before the first that is not
 ANYWHERE, BEST, NEAR, NEIGHBOURHOOD = 1000, 5, 100, 0.15
 
 
-def places(ended: Sequence[Record], gain: Callable[[Record], float]) -> np.ndarray:
-    """Each trial's place among all, in (0, 1), the best nearest to 1; ties share.
+def places(curves: Sequence[Sequence[float]]) -> np.ndarray:
+    """The share of all that each trial is ahead of, in (0, 1); ties count half.
+
+    Two are compared after the last epoch that both have come to.
 
     Args:
-        ended: the trials.
-        gain: of one that has not failed; greater is better.
+        curves: of each trial, greater is better; an empty one is behind all others.
+
+    Example:
+        >>> places([[0.2, 0.5, 0.6], [0.3, 0.4], []]).round(2).tolist()
+        [0.83, 0.5, 0.17]
     """
-
-    def key(record: Record) -> tuple[float, float]:
-        if record.status == FAILED:
-            return (-1.0, 0.0)
-        came = math.inf if record.status == COMPLETED else float(record.epochs)
-        return (came, gain(record))
-
-    ordered = sorted({key(record) for record in ended})
-    return (rankdata([ordered.index(key(r)) for r in ended]) - 0.5) / len(ended)
+    won = np.full((len(curves), len(curves)), 0.5)
+    for i, one in enumerate(curves):
+        for j, other in enumerate(curves[:i]):
+            last = min(len(one), len(other))
+            a, b = (curve[last - 1] if last else len(curve) for curve in (one, other))
+            won[i, j] = 0.5 + 0.5 * np.sign(a - b)
+            won[j, i] = 1 - won[i, j]
+    return won.mean(axis=1)
 
 
 def _plain(value: Any) -> Any:

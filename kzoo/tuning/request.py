@@ -12,7 +12,7 @@ from kzoo.hparams import HParams, hp, nearest
 from kzoo.training import Recipe, plan
 from kzoo.training.fit import config_of
 from kzoo.training.plan import Plan
-from kzoo.tuning.objectives import objectives_of
+from kzoo.tuning.objectives import COSTS, objectives_of
 from kzoo.tuning.oracle import Search
 from kzoo.tuning.oracles import ORACLES, import_optuna
 from kzoo.tuning.pruning import PRUNERS
@@ -63,7 +63,10 @@ class Request:
         _check_choice("tuner", self.tuner, ORACLES)
         if self.prune is None:
             # The others learn from scores, or halve by themselves.
-            usual = "halving" if self.tuner in ("bayesian", "random") else "none"
+            # A cost has no curve to stop a trial by.
+            cost = (self.objective or "").split(",")[0].strip() in COSTS
+            halved = self.tuner in ("bayesian", "random") and not cost
+            usual = "halving" if halved else "none"
             object.__setattr__(self, "prune", usual)
         _check_choice("prune", str(self.prune), PRUNERS)
         if self.trials < 1:
