@@ -422,7 +422,7 @@ def _safetensors(arrays: Mapping[str, np.ndarray]) -> Iterator[memoryview]:
 
 def _dtype_name(dtype: np.dtype) -> str:
     if dtype.kind not in "fiub" or not dtype.isnative:
-        raise OSError(f"a snapshot holds no arrays of {dtype}")
+        raise TypeError(f"a snapshot holds no arrays of {dtype}")
     return "BOOL" if dtype.kind == "b" else f"{dtype.kind.upper()}{8 * dtype.itemsize}"
 
 

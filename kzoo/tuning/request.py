@@ -62,8 +62,8 @@ class Request:
     def __post_init__(self) -> None:
         _check_choice("tuner", self.tuner, ORACLES)
         if self.prune is None:
-            # The others learn from scores, or halve by themselves.
-            # A cost has no curve to stop a trial by.
+            # The others learn from scores, or halve by themselves; and a cost has no
+            # curve to stop a trial by.
             cost = (self.objective or "").split(",")[0].strip() in COSTS
             halved = self.tuner in ("bayesian", "random") and not cost
             usual = "halving" if halved else "none"
