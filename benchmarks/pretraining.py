@@ -33,8 +33,8 @@ FEW_DIGITS: dict[str, Any] = {
 }
 FEW_NAMES: dict[str, Any] = {"weight_decay": 0.01, "epochs": 15, "clip": 1.0}
 
-# model, objective, labels a class, how to pre-train, to fine-tune, to train alone:
-# each by the recipe of a few that did best for it on seeds 5 to 7.
+# model, objective, labels a class, how to pre-train, to fine-tune, to train alone: on
+# digits each by the recipe of a few that did best for it on seeds 5 to 7.
 CASES: dict[str, tuple[str, str, int, dict[str, Any], Recipe, Recipe]] = {
     "digits": (
         "cnn",

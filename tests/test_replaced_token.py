@@ -52,6 +52,19 @@ def model() -> keras.Model:
     )
 
 
+@pytest.mark.parametrize("rate", [0.0, 0.5])
+def test_the_generator_drops_what_the_encoder_drops(rate: float) -> None:
+    encoder = kzoo.build_model(
+        "transformer", vocab_size=VOCAB, dropout_rate=rate, num_layers=1
+    )
+    made = kzoo.build_model(
+        "replaced_token", encoder=encoder, vocab_size=VOCAB, **SMALL
+    )
+    tokens = np.arange(2, 18, dtype="int32")[None]
+    one, two = (numpy_of(made.generator(tokens, training=True)) for _ in range(2))
+    assert np.array_equal(one, two) == (rate == 0.0)
+
+
 def numpy_of(tensors: Any) -> Any:
     return keras.tree.map_structure(keras.ops.convert_to_numpy, tensors)
 

@@ -160,6 +160,34 @@ def test_a_point_is_proposed_once(tmp_path):
     assert oracle.over
 
 
+def test_the_process_finds_more_than_random_search_does(tmp_path):
+    """A bowl over a logarithm, a share and a choice; its greatest value is 1."""
+    ranges = (
+        Range("rate", "float", 1e-4, 1.0, log=True, default=1.0),
+        Range("share", "float", 0.0, 1.0, default=1.0),
+        Range("kind", "choice", values=("a", "b", "c"), default="a"),
+    )
+
+    def score(i, values):
+        far = (math.log10(values["rate"]) + 2) ** 2 / 4 + (values["share"] - 0.3) ** 2
+        return 1 - far - 0.2 * (values["kind"] != "b")
+
+    missed = {}
+    for kind in (RandomOracle, BayesianOracle):
+        found = []
+        for seed in range(5):
+            folder = tmp_path / f"{kind.__name__}_{seed}"
+            seen = run(ours(kind, folder, ranges, 25, seed=seed), end_ours, score, 25)
+            found.append(1 - max(score(0, values) for values in seen))
+        missed[kind] = np.median(found)
+    assert missed[BayesianOracle] < missed[RandomOracle] / 5
+
+
+def test_who_was_stopped_is_compared_where_both_have_been():
+    whole, better, failed = [0.1, 0.2, 0.9], [0.3], []
+    assert places([whole, better, failed]).argsort().tolist() == [2, 0, 1]
+
+
 @pytest.mark.parametrize("kind", [RandomOracle, BayesianOracle, TPEOracle])
 def test_an_interrupted_search_proposes_what_it_would_have(tmp_path, kind):
     """KerasTuner's Gaussian process forgets the state of its generator."""
