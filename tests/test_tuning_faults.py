@@ -4,6 +4,7 @@ Most are shown on the oracles alone, with scores made up. A test of the first ki
 fails says that KerasTuner has mended it, and that kzoo's own mend may go.
 """
 
+import gc
 import json
 import math
 import os
@@ -352,6 +353,34 @@ def test_the_session_keeps_its_distribution():
             assert keras.distribution.distribution() is mesh
     finally:
         keras.distribution.set_distribution(None)
+
+
+@pytest.mark.skipif(keras.config.backend() != "tensorflow", reason="its graphs")
+def test_no_trial_leaves_its_graph_in_memory():
+    """Keras's step declares a gradient in its graph, which TensorFlow never drops."""
+    from tensorflow.python.framework.func_graph import FuncGraph
+
+    def steps() -> int:
+        gc.collect()
+        found = (o for o in gc.get_objects() if isinstance(o, FuncGraph))
+        return sum(graph.name == "one_step_on_data" for graph in found)
+
+    def fit():
+        model = keras.Sequential([keras.layers.Dense(1)])
+        model.compile("sgd", "mse")
+        model.fit(np.ones((4, 2)), np.ones((4, 1)), verbose=0)
+
+    keras.utils.clear_session()
+    before = steps()
+    fit()
+    keras.utils.clear_session()
+    kept = steps()
+    assert kept > before
+    for _ in range(2):
+        with tuner_module.renewed_session():
+            fit()
+    keras.utils.clear_session()
+    assert steps() == kept
 
 
 def test_a_trial_has_a_seed_of_its_own(tmp_path):

@@ -272,14 +272,36 @@ def check_size(planned: Plan, max_weights: int) -> None:
 def renewed_session() -> Iterator[None]:
     """A clean Keras, with the caller's precision and distribution.
 
-    ``clear_session`` forgets both.
+    ``clear_session`` forgets both. What a trial left in TensorFlow, it keeps.
     """
     policy = keras.config.dtype_policy()
     distribution = keras.distribution.distribution()
     keras.utils.clear_session()
     keras.config.set_dtype_policy(policy)
     keras.distribution.set_distribution(distribution)
-    yield
+    with forgotten_gradients():
+        yield
+
+
+@contextmanager
+def forgotten_gradients() -> Iterator[None]:
+    """Lets go of the graphs that were traced inside.
+
+    TensorFlow holds each custom gradient for ever, and with it the graph that it stands
+    in; Keras's optimizer has one in every training step.
+    """
+    if keras.config.backend() != "tensorflow":
+        yield
+        return
+    from tensorflow.python.framework.ops import gradient_registry
+
+    known = set(gradient_registry.list())
+    try:
+        yield
+    finally:
+        for name in set(gradient_registry.list()) - known:
+            if name.startswith("CustomGradient-"):  # not an operation's own
+                del gradient_registry._registry[name]
 
 
 class Reports(keras.callbacks.Callback):
