@@ -426,6 +426,22 @@ def test_importances_name_what_matters():
     assert shares["units"] < 0.1
 
 
+def test_a_sweep_of_fine_tuning(tmp_path):
+    words = {"units": (8,), "epochs": 1}
+    pre = kzoo.pretrain("mlp", "digits", "denoising", tmp_path / "pre", **words)
+    words = {"labels_per_class": 10, "batch_size": 50, "epochs": 4, "prune": "none"}
+    spaces = {"layer_decay": "0.3..1", "unfreeze_epochs": [0, 1]}
+    done = tune(
+        pre.folder, "digits", out=tmp_path / "sweep", trials=3, space=spaces, **words
+    )
+    assert [row["status"] for row in done.trials] == ["completed"] * 3
+    assert {row["unfreeze_epochs"] for row in done.trials} <= {0, 1}
+    for number in range(3):
+        run = kzoo.training.Run(done.folder / "trials" / f"000{number}")
+        assert run.config["start"]["from"] == str(pre.folder)
+        assert run.config["model"]["hparams"]["units"] == [8]
+
+
 # Workers.
 
 

@@ -6,7 +6,7 @@ import keras_tuner
 import numpy as np
 import pytest
 
-from kzoo import registry
+from kzoo import registry, weights
 from kzoo.hparams import checked, declarations
 from kzoo.tasks import get_task
 from kzoo.training import Recipe, plan
@@ -129,6 +129,31 @@ def test_a_choice_opens_others(base):
 def test_a_wrong_range_is_one_clear_error(base, changes, settings, message):
     with pytest.raises(ValueError, match=message):
         ranges(base, changes, settings)
+
+
+def test_from_weights_the_network_stays(tmp_path):
+    """Its shape is that of the weights; what trains them moves."""
+    model = registry.build_model("cnn_tiny", channels=1, image_size=8)
+    weights.save(model, tmp_path)
+    for start in (model, tmp_path):
+        tuned = plan(start, "digits")
+        moving = {"dropout_rate", "learning_rate", "weight_decay", "batch_size"}
+        assert set(ranges(tuned)) == moving
+        assert set(ranges(tuned, {"layer_decay": "0.3..1"})) == moving | {"layer_decay"}
+        with pytest.raises(
+            ValueError, match="num_convs is the network's whose weights"
+        ):
+            ranges(tuned, {"num_convs": "1..2"})
+
+
+def test_0_and_1_are_numbers():
+    def drawn(*values):
+        entry = space.Range("x", "choice", values=values, default=values[0])
+        (declared,) = space.declare([entry], keras_tuner.HyperParameters()).space
+        return {type(declared.random_sample(seed)) for seed in range(20)}
+
+    assert drawn(0, 1) == {int}
+    assert drawn(False, True) == {bool}
 
 
 def test_a_space_with_nothing_to_move(base):

@@ -87,7 +87,8 @@ def search_space(
     """The ranges of a sweep, in the order of their declarations, parents first.
 
     Args:
-        planned: the run that the recipe's own values make.
+        planned: the run that the recipe's own values make. Where it starts from
+            weights, of the network's own only its rates of dropout move.
         settings: names that the user has set: they do not move.
         changes: ranges by name: ``"1e-4..1e-2:log"``, ``"adamw,sgd"``, or a list of
             values.
@@ -95,8 +96,11 @@ def search_space(
     Raises:
         ValueError: an unknown name, values that are not legal, or nothing to move.
     """
-    declared = {**declarations(type(planned.hparams)), **declarations(Recipe)}
+    network = declarations(type(planned.hparams))
+    declared = {**network, **declarations(Recipe)}
     fixed = {*planned.dataset.spec.hparams, *RESERVED}
+    if planned.start is not None:  # other weights would not fit, or mean another thing
+        fixed |= {name for name in network if not name.endswith("_rate")}
     values = {**planned.hparams.to_json(), **planned.recipe.to_json()}
     asked = dict(changes or {})
     for name in asked:
@@ -106,7 +110,11 @@ def search_space(
                 f"such a field{nearest(name, declared)}"
             )
         if name in fixed or name in settings:
-            who = "is set" if name in settings else "is not for a sweep to move"
+            who = "is not for a sweep to move"
+            if name in settings:
+                who = "is set"
+            elif name in network and planned.start is not None:
+                who = "is the network's whose weights the sweep starts from"
             raise ValueError(f"{name} {who}: it has no range in the space")
     found: dict[str, Range] = {}
     for name, declaration in declared.items():
@@ -256,7 +264,7 @@ def _conditions(entry: Range, known: Mapping[str, Range]) -> list[Condition]:
 
 def _declare_one(entry: Range, to: keras_tuner.HyperParameters) -> None:
     if entry.kind == "choice":
-        if entry.values in ((False, True), (True, False)):
+        if all(isinstance(value, bool) for value in entry.values):  # 0 and 1 are not
             to.Boolean(entry.name, default=entry.default)
         else:
             to.Choice(entry.name, list(entry.values), default=entry.default)
