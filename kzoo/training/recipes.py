@@ -151,6 +151,19 @@ RECIPES = {
             "embedding_dim": 64,
         },
     ),
+    "bert_tiny_names": NamedRecipe(
+        ("bert_tiny",),
+        "names",
+        Recipe(
+            learning_rate=1e-3,
+            weight_decay=0.05,
+            warmup_steps=200,
+            batch_size=64,
+            epochs=24,
+            clip=1.0,
+            augmentation=("character_drop:0.05",),
+        ),
+    ),
     # He et al. 2016, sec. 4.2: 64,000 steps. Weight decay is apart from the momentum
     # here, which makes ten of a decay that goes through it: 1e-4 there is 1e-3.
     "cifar": NamedRecipe(
