@@ -1,16 +1,17 @@
 """What kzoo's default sweep finds, and for how many epochs, beside KerasTuner's own.
 
-    python benchmarks/tuning.py run 0 1 2 3 4      the sweeps of these seeds
-    python benchmarks/tuning.py half 0 1 2 3 4     kzoo's with half of the epochs only
-    python benchmarks/tuning.py table              what they came to, as Markdown
-    python benchmarks/tuning.py resample           what pruning saves on these curves
-    python benchmarks/tuning.py memory             resident memory over 50 trials
-    python benchmarks/tuning.py kill               a sweep killed 20 times
+    python benchmarks/tuning.py run 0 1 2 3 4         the sweeps of these seeds
+    python benchmarks/tuning.py half 0 1 2 3 4        kzoo's, half of the epochs
+    python benchmarks/tuning.py table                 what they came to, as Markdown
+    python benchmarks/tuning.py names run 0 1 2 3 4   on names; all of the above can
+    python benchmarks/tuning.py resample              what pruning saves on these curves
+    python benchmarks/tuning.py memory                resident memory over 50 trials
+    python benchmarks/tuning.py kill                  a sweep killed 20 times
 
-The data are digits with 10 labels a class, 100 to train and 100 to choose by. All sides
-search the same declared space; KerasTuner's proposals are trained by kzoo's code, from
-the same list of seeds. Sweeps lie in runs/benchmarks/tuning and stay: the same command
-goes on with them.
+The data are digits with 10 labels a class, or names with 20: as many to train as to
+choose by. All sides search the same declared space; KerasTuner's proposals are trained
+by kzoo's code, from the same list of seeds. Sweeps lie in runs/benchmarks/tuning and
+stay: the same command goes on with them.
 """
 
 import json
@@ -19,7 +20,9 @@ import shutil
 import signal
 import sys
 import time
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import keras
 import keras_tuner
@@ -36,14 +39,48 @@ from kzoo.tuning.pruning import PRUNERS, best_so_far, pruner
 from kzoo.tuning.request import Request
 from kzoo.tuning.tuner import SweepTuner, Trials
 
-OUT = Path("runs/benchmarks/tuning")
-TRIALS, EPOCHS = 30, 20
-MODEL = "cnn_tiny"
-BUDGET = TRIALS * EPOCHS
-# The recipe is for twelve times the examples: its average of the weights would hardly
-# move in these few steps, nor does a batch of 256 make sense.
-SETTINGS = {"epochs": EPOCHS, "ema": 0.0, "snapshot_every": "3600s"}
-SPACE = {"batch_size": "8..64:log"}
+RUNS = Path("runs/benchmarks/tuning")
+TRIALS = 30
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is searched.
+
+    The recipes are for many times the examples: their average of the weights would
+    hardly move in these few steps, nor do batches of 256 make sense.
+    """
+
+    model: str
+    labels: int
+    epochs: int
+    space: dict[str, str]
+    fixed: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        few = {"epochs": self.epochs, "ema": 0.0, "snapshot_every": "3600s"}
+        return few | self.fixed
+
+    @property
+    def budget(self) -> int:
+        return TRIALS * self.epochs
+
+
+CASES = {
+    "digits": Case("cnn_tiny", 10, 20, {"batch_size": "8..64:log"}),
+    "names": Case(
+        "lstm",
+        20,
+        10,
+        {
+            "batch_size": "16..64:log",
+            "embedding_dim": "16..64:log",
+            "units": "16..64:log",
+        },
+        {"num_layers": 1, "warmup_steps": 20},
+    ),
+}
 THEIRS = {
     "random": keras_tuner.oracles.RandomSearchOracle,
     "bayesian": keras_tuner.oracles.BayesianOptimizationOracle,
@@ -60,12 +97,12 @@ OURS = {
 
 
 def data(seed: int) -> kzoo.datasets.Dataset:
-    return few_labels(kzoo.load_dataset("digits", seed=seed), 10, seed)[0]
+    return few_labels(kzoo.load_dataset(NAME, seed=seed), CASE.labels, seed)[0]
 
 
 def request(seed: int, **changes: object) -> Request:
-    words = {"settings": SETTINGS, "space": SPACE, "seed": seed}
-    return Request(MODEL, data(seed), **words, **changes)
+    words = {"settings": CASE.settings, "space": CASE.space, "seed": seed}
+    return Request(CASE.model, data(seed), **words, **changes)
 
 
 class TheirTuner(SweepTuner):
@@ -75,7 +112,7 @@ class TheirTuner(SweepTuner):
         number = int(trial.trial_id)
         values = dict(trial.hyperparameters.values)
         if not self._known(number, values):
-            record = records.Record(number, "running", values, 0, EPOCHS)
+            record = records.Record(number, "running", values, 0, CASE.epochs)
             run, _ = self.execute(record, 0, self.trials.seeds(number)[0], [])
             history = [row["val_accuracy"] for row in run.history]
             row = {"values": values, "history": history}
@@ -137,14 +174,14 @@ def ours(name: str, seed: int, budget: int) -> None:
         trials, used = len(histories), sum(map(len, histories))
     while used < budget:
         sweep = kzoo.tune(
-            MODEL,
+            CASE.model,
             asked.dataset,
             trials=trials,
             seed=seed,
             out=folder,
             options={"keep": 1},
-            space=SPACE,
-            **SETTINGS,
+            space=CASE.space,
+            **CASE.settings,
             **OURS[name],
         )
         used = sum(row["epochs"] for row in sweep.trials)
@@ -197,21 +234,22 @@ def table(sides: list[str]) -> None:
         found, tests, needed, counts = [], [], [], []
         for seed in seeds:
             done = load(side, seed)
-            curve = best_after(done["histories"])[:BUDGET]
+            curve = best_after(done["histories"])[: CASE.budget]
             reached = np.flatnonzero(curve >= random[seed][-1])
             needed.append(int(reached[0]) + 1 if len(reached) else None)
             found.append(100 * curve[-1])
             tests.append(100 * done["test"])
             counts.append(len(done["histories"]))
-        ordered = sorted(BUDGET + 1 if n is None else n for n in needed)
+        ordered = sorted(CASE.budget + 1 if n is None else n for n in needed)
         median = ordered[len(ordered) // 2]
         print(
             f"| {side} | {np.mean(counts):.0f} | {np.mean(found):.2f} "
             f"| {np.mean(tests):.2f} ± {np.std(tests, ddof=1):.2f} "
-            f"| {median if median <= BUDGET else 'not reached'} | {needed} |"
+            f"| {median if median <= CASE.budget else 'not reached'} | {needed} |"
         )
     theirs = [int(np.argmax(random[s] >= random[s][-1])) + 1 for s in seeds]
-    print(f"\nKerasTuner's random search used {BUDGET} epochs; half is {BUDGET // 2}.")
+    used = CASE.budget
+    print(f"\nKerasTuner's random search used {used} epochs; half is {used // 2}.")
     print("It found its best itself after", theirs)
 
 
@@ -307,12 +345,13 @@ def resample(draws: int = 300) -> None:
             for history in json.loads(path.read_text())["histories"]
         ]
     )
-    print(f"{len(curves)} curves of {EPOCHS} epochs; {draws} draws\n")
-    print(f"| pruning | epochs to the mark, median | within {BUDGET // 2} | {BUDGET} |")
+    print(f"{len(curves)} curves of {CASE.epochs} epochs; {draws} draws\n")
+    half, whole = CASE.budget // 2, CASE.budget
+    print(f"| pruning | epochs to the mark, median | within {half} | {whole} |")
     print("|---|---|---|---|")
     for name in PRUNERS:
         needed = np.array([_needed(curves, pruner(name), i) for i in range(draws)])
-        within = [f"{np.mean(needed <= most):.0%}" for most in (BUDGET // 2, BUDGET)]
+        within = [f"{np.mean(needed <= most):.0%}" for most in (half, whole)]
         print(f"| {name} | {np.median(needed):.0f} | {' | '.join(within)} |")
 
 
@@ -321,20 +360,24 @@ def _needed(curves: np.ndarray, prunes, seed: int) -> int:
     mark = curves[rng.choice(len(curves), TRIALS)].max()
     seen: list[np.ndarray] = []
     used = 0
-    while used < BUDGET:
+    while used < CASE.budget:
         curve = curves[rng.integers(len(curves))]
-        lengths = range(1, EPOCHS + 1)
-        stops = (i for i in lengths if prunes(curve[:i], seen, EPOCHS))
-        seen.append(curve[: next(stops, EPOCHS)])
+        lengths = range(1, CASE.epochs + 1)
+        stops = (i for i in lengths if prunes(curve[:i], seen, CASE.epochs))
+        seen.append(curve[: next(stops, CASE.epochs)])
         reached = np.flatnonzero(seen[-1] >= mark)
         if len(reached):
             return used + int(reached[0]) + 1
         used += len(seen[-1])
-    return 2 * BUDGET
+    return 2 * CASE.budget
 
 
 if __name__ == "__main__":
-    what, *rest = sys.argv[1:] or ["table"]
+    words = sys.argv[1:]
+    NAME = words.pop(0) if words and words[0] in CASES else "digits"
+    CASE = CASES[NAME]
+    OUT = RUNS / NAME
+    what, *rest = words or ["table"]
     if what in ("memory", "kill", "resample"):
         {"memory": memory, "kill": kill, "resample": resample}[what]()
     elif what in ("run", "half"):
@@ -345,6 +388,8 @@ if __name__ == "__main__":
                     theirs(name, seed)
             for name in OURS:
                 if not wanted or f"kzoo_{name}" in wanted:
-                    ours(name, seed, BUDGET // 2 if what == "half" else BUDGET)
+                    ours(
+                        name, seed, CASE.budget // 2 if what == "half" else CASE.budget
+                    )
     else:
         table(rest or sorted(path.name for path in OUT.iterdir()))
