@@ -5,6 +5,8 @@
 2. Gradients are clipped, accumulated and tested for overflow by each replica alone, and
    summed afterwards: another update than that of one device.
 3. ``BatchNormalization`` with a mask ignores ``synchronized``.
+4. The sum of the gradients, even over one replica, keeps the graph of each training
+   step in memory for ever.
 
 ``tests/test_launcher.py`` fails once Keras no longer needs the first: delete it then.
 """
@@ -126,3 +128,26 @@ def synchronize(layer: Any) -> None:
         return tf.cast(mean, inputs.dtype), tf.cast(variance, inputs.dtype)
 
     layer._moments = moments
+
+
+@contextmanager
+def forgotten_gradients() -> Iterator[None]:
+    """Lets go of the graphs that were traced inside.
+
+    TensorFlow holds each custom gradient for ever, and with it the graph that it stands
+    in; Keras's optimizer has one in every training step.
+    """
+    import keras
+
+    if keras.config.backend() != "tensorflow":
+        yield
+        return
+    from tensorflow.python.framework.ops import gradient_registry
+
+    known = set(gradient_registry.list())
+    try:
+        yield
+    finally:
+        for name in set(gradient_registry.list()) - known:
+            if name.startswith("CustomGradient-"):  # not an operation's own
+                del gradient_registry._registry[name]

@@ -17,6 +17,7 @@ from keras_tuner.engine.trial import Trial, TrialStatus
 from kzoo import distribution as distributions
 from kzoo import index
 from kzoo.datasets import Dataset
+from kzoo.distribution.keras_mend import forgotten_gradients
 from kzoo.training import Run, SnapshotError
 from kzoo.training.compiling import compiled
 from kzoo.training.fit import config_of, fit_into, seeded
@@ -281,27 +282,6 @@ def renewed_session() -> Iterator[None]:
     keras.distribution.set_distribution(distribution)
     with forgotten_gradients():
         yield
-
-
-@contextmanager
-def forgotten_gradients() -> Iterator[None]:
-    """Lets go of the graphs that were traced inside.
-
-    TensorFlow holds each custom gradient for ever, and with it the graph that it stands
-    in; Keras's optimizer has one in every training step.
-    """
-    if keras.config.backend() != "tensorflow":
-        yield
-        return
-    from tensorflow.python.framework.ops import gradient_registry
-
-    known = set(gradient_registry.list())
-    try:
-        yield
-    finally:
-        for name in set(gradient_registry.list()) - known:
-            if name.startswith("CustomGradient-"):  # not an operation's own
-                del gradient_registry._registry[name]
 
 
 class Reports(keras.callbacks.Callback):
