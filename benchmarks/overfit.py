@@ -70,7 +70,8 @@ def main(words: list[str]) -> None:
         command = [sys.executable, __file__, "--one", name]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         took.append(time.perf_counter() - started)
-        row = done.stdout or f"| `{name}` | **{done.stderr.splitlines()[-1]}** |||| |"
+        why = (done.stderr.splitlines() or [f"exit {done.returncode}"])[-1]
+        row = done.stdout or f"| `{name}` | **{why}** |||| |"
         print(f"{row} {took[-1]:.0f} |", flush=True)
     print(f"\n{len(names)} networks, {np.sum(took):.0f} s")
 

@@ -23,7 +23,7 @@ from kzoo.training import Recipe
 OUT = Path("runs/benchmarks/pretraining")
 SEEDS = range(5)
 
-SHAPE = ("dense_units", "num_layers")  # what both contestants have of the encoder's
+SHAPE = ("dense_units",)  # what both contestants have of the encoder's
 
 FEW_DIGITS: dict[str, Any] = {
     "weight_decay": 0.05,

@@ -426,7 +426,7 @@ def test_importances_name_what_matters():
     assert shares["units"] < 0.1
 
 
-def test_a_sweep_of_fine_tuning(tmp_path):
+def test_a_sweep_of_fine_tuning(tmp_path, capsys):
     words = {"units": (8,), "epochs": 1}
     pre = kzoo.pretrain("mlp", "digits", "denoising", tmp_path / "pre", **words)
     words = {"labels_per_class": 10, "batch_size": 50, "epochs": 4, "prune": "none"}
@@ -440,6 +440,13 @@ def test_a_sweep_of_fine_tuning(tmp_path):
         run = kzoo.training.Run(done.folder / "trials" / f"000{number}")
         assert run.config["start"]["from"] == str(pre.folder)
         assert run.config["model"]["hparams"]["units"] == [8]
+    command = ["tune", str(pre.folder), "--dataset", "digits", "--trials", "3"]
+    command += ["--epochs", "4", "--prune", "none", "--out", str(done.folder)]
+    command += ["--set", "labels_per_class=10", "--set", "batch_size=50"]
+    command += ["--space", "layer_decay=0.3..1", "--space", "unfreeze_epochs=0,1"]
+    assert main(command) == 0  # nothing is run twice
+    best = done.folder / "best.json"
+    assert f"kzoo train {pre.folder} --config {best}\n" in capsys.readouterr().out
 
 
 # Workers.

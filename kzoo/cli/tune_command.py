@@ -144,7 +144,8 @@ def _tune(parsed: argparse.Namespace) -> int:
     scores = ", ".join(f"{k} {v:.4g}" for k, v in best["objectives"].items())
     print(f"best: trial {best['trial']}, validation {scores}")
     print(f"  {best['rebuild']}")
-    print(f"  kzoo train {best['model']['name']} --config {sweep.folder / 'best.json'}")
+    start = (best["start"] or {"from": best["model"]["name"]})["from"]
+    print(f"  kzoo train {start} --config {sweep.folder / 'best.json'}")
     if tested:
         spread = "" if tested["std"] is None else f" ± {tested['std']:.4f}"
         print(
