@@ -77,6 +77,21 @@ def test_one_answer_a_token(name: str) -> None:
     )
 
 
+@pytest.mark.contract
+@pytest.mark.parametrize("name", ["bert_tiny", "distilbert_base", "roberta_base"])
+def test_the_mean_is_of_the_real_tokens(name: str) -> None:
+    small = {"hidden_dim": 8, "num_heads": 2, "mlp_dim": 8, "num_layers": 1}
+    values = {**small, "vocab_size": 9, "pooling": "mean", "pad_token_id": 0}
+    model = kzoo.build_model(name, num_classes=0, **values)
+    tokens = np.array([[3, 4, 5, 0], [6, 7, 0, 0]], "int32")
+    found = kzoo.features(model, ["block_0", "pooled"])(tokens, training=False)
+    steps, pooled = (
+        keras.ops.convert_to_numpy(found[k]) for k in ("block_0", "pooled")
+    )
+    expected = np.stack([steps[0, :3].mean(0), steps[1, :2].mean(0)])
+    np.testing.assert_allclose(pooled, expected, atol=1e-6)
+
+
 # Beside transformers, on the same random weights
 
 FAMILIES = {
@@ -268,6 +283,20 @@ def test_sizes_and_classes_are_the_checkpoints(tmp_path: Path) -> None:
     assert tokens.shape == (1, 8) and (tokens[0, :3] > 1).all()
     with pytest.raises(ValueError, match="model_type='bert'; kzoo has 'roberta' alone"):
         convert("roberta_base", str(folder))
+
+
+def test_the_mean_is_not_written_as_an_answer_off_the_first_token(
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(ValueError, match="pooling='mean' cannot be written so"):
+        checkpoint(tmp_path / "a", "bert_tiny", pooling="mean", num_classes=2)
+    assert not (tmp_path / "a").exists()
+    checkpoint(tmp_path / "a", "bert_tiny", pooling="mean", num_classes=0)
+    found = convert("bert_tiny", str(tmp_path / "a"), pooling="mean", num_classes=2)
+    assert [line.partition(" ")[0] for line in found.changes] == [
+        "classifier.weight",
+        "classifier.bias",
+    ]
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -2,7 +2,7 @@
 
 Images are padded by as much on each side, as PyTorch does and as the papers draw it.
 Keras's ``padding="same"`` puts the odd pixel of a stride on the right and the bottom:
-other numbers on the same weights.
+other numbers on the same weights. Weights that were trained so want ``uneven``.
 """
 
 from collections.abc import Callable
@@ -40,14 +40,17 @@ def convolution(
     name: str,
     strides: int = 1,
     padding: str = "same",
+    uneven: bool = False,
     **options: Any,
 ) -> Any:
     """(batch, h, w, c) -> (batch, ceil(h / strides), ceil(w / strides), filters).
 
-    Padded by ``kernel_size // 2`` on each side; without a bias and initialised by
-    :func:`he_fan_out` unless ``options``, those of ``Conv2D``, say otherwise.
+    Padded by ``kernel_size // 2`` on each side, or as Keras does where ``uneven``;
+    without a bias and initialised by :func:`he_fan_out` unless ``options``, those of
+    ``Conv2D``, say otherwise.
     """
-    x, padding = padded(x, kernel_size, strides, padding, name)
+    if not uneven:
+        x, padding = padded(x, kernel_size, strides, padding, name)
     options = {"use_bias": False, "kernel_initializer": he_fan_out()} | options
     return keras.layers.Conv2D(
         filters, kernel_size, strides=strides, padding=padding, name=name, **options
@@ -92,6 +95,7 @@ class ConvNorm:
         momentum: of the running statistics; PyTorch's is one minus it.
         initializer: makes one for each kernel; the same one would draw the same.
         depthwise_initializer: as well, of depthwise kernels.
+        uneven: pad as Keras does, not by as much on each side.
     """
 
     activation: str | None = "relu"
@@ -99,6 +103,7 @@ class ConvNorm:
     momentum: float = MOMENTUM
     initializer: Callable[[], keras.initializers.Initializer] = he_fan_out
     depthwise_initializer: Callable[[], keras.initializers.Initializer] = he_fan_out
+    uneven: bool = False
 
     def __call__(
         self,
@@ -117,6 +122,7 @@ class ConvNorm:
             kernel_size,
             strides=strides,
             padding=padding,
+            uneven=self.uneven,
             kernel_initializer=self.initializer(),
             name=f"{name}_conv",
         )
@@ -126,7 +132,9 @@ class ConvNorm:
         self, x: Any, kernel_size: int = 3, strides: int = 1, *, name: str
     ) -> Any:
         """The same with a kernel for each channel, which sees no other."""
-        x, padding = padded(x, kernel_size, strides, "same", f"{name}_conv")
+        padding = "same"
+        if not self.uneven:
+            x, padding = padded(x, kernel_size, strides, padding, f"{name}_conv")
         x = keras.layers.DepthwiseConv2D(
             kernel_size,
             strides,

@@ -14,7 +14,7 @@ from keras import ops
 from kzoo.hparams import hp
 from kzoo.layers.encoder import encoder_block
 from kzoo.layers.positions import LearnedPositions
-from kzoo.layers.sequence import FirstStep, PaddingMask
+from kzoo.layers.sequence import FirstStep, MaskedMean, PaddingMask
 from kzoo.models.family import Family, TokenHParams, check_heads, logits_head
 from kzoo.models.transformer import Transformer
 
@@ -45,6 +45,11 @@ class EncoderHParams(TokenHParams):
     head_dropout_rate: float = hp(0.1, "before the logits", min=0.0, max=0.9)
     norm_epsilon: float = hp(1e-12, "of the layer normalisations", min=0.0, max=1.0)
     activation: str = hp("gelu", "of the MLP", choices=("gelu", "relu", "silu"))
+    pooling: str = hp(
+        "first",
+        "first = of the first token; mean = of all, for texts that have no [CLS]",
+        choices=("first", "mean"),
+    )
     per_step: bool = hp(False, "one answer a token: (batch, time, num_classes)")
 
     def __post_init__(self) -> None:
@@ -68,7 +73,7 @@ def build(hparams: BertHParams) -> keras.Model:
     x = LearnedPositions(hparams.sequence_length, name="positions")(x)
     x = encoded(x, mask, hparams)
     if not hparams.per_step:
-        x = bert_pooled(x)
+        x = bert_pooled(x, mask, hparams)
     return classifier(inputs, x, hparams)
 
 
@@ -117,8 +122,10 @@ def encoded(x: Any, mask: Any, hparams: EncoderHParams) -> Any:
     return x
 
 
-def bert_pooled(x: Any) -> Any:
-    """A dense layer on the first token's vector: (batch, hidden_dim)."""
+def bert_pooled(x: Any, mask: Any, hparams: EncoderHParams) -> Any:
+    """A dense layer on the first token's vector, or the mean: (batch, hidden_dim)."""
+    if hparams.pooling == "mean":
+        return MaskedMean(name="pooled")(x, mask=mask)
     first = FirstStep(name="first")(x)
     return keras.layers.Dense(x.shape[-1], activation="tanh", name="pooled")(first)
 

@@ -10,7 +10,7 @@ import keras
 
 from kzoo.hparams import hp
 from kzoo.layers.positions import LearnedPositions
-from kzoo.layers.sequence import FirstStep
+from kzoo.layers.sequence import FirstStep, MaskedMean
 from kzoo.models import bert
 from kzoo.models.family import Family
 
@@ -33,7 +33,10 @@ def build(hparams: DistilBertHParams) -> keras.Model:
     x = LearnedPositions(hparams.sequence_length, name="positions")(x)
     x = bert.encoded(x, mask, hparams)
     if not hparams.per_step:
-        x = FirstStep(name="pooled")(x)  # (batch, hidden_dim)
+        if hparams.pooling == "mean":
+            x = MaskedMean(name="pooled")(x, mask=mask)  # (batch, hidden_dim)
+        else:
+            x = FirstStep(name="pooled")(x)
         if hparams.num_classes:
             x = keras.layers.Dense(
                 hparams.hidden_dim, activation="relu", name="logits_hidden_layer"

@@ -91,6 +91,12 @@ class EfficientNetHParams(ImageHParams):
         "small = for small images: the first two strides are 1",
         choices=("imagenet", "small"),
     )
+    padding: str = hp(
+        "even",
+        "where a convolution has a stride: even = as much on each side; uneven = the "
+        "odd pixel on the right and the bottom, as in TensorFlow",
+        choices=("even", "uneven"),
+    )
     norm_epsilon: float = hp(
         1e-5, "what batch normalisation adds to the variance", min=1e-7, max=0.1
     )
@@ -122,7 +128,12 @@ class FusedInvertedResidual(InvertedResidual):
 
 def build(hparams: EfficientNetHParams) -> keras.Model:
     """(batch, height, width, channels) -> (batch, num_classes)."""
-    kind = ConvNorm("silu", hparams.norm_epsilon, hparams.norm_momentum)
+    kind = ConvNorm(
+        "silu",
+        hparams.norm_epsilon,
+        hparams.norm_momentum,
+        uneven=hparams.padding == "uneven",
+    )
     stages = stages_of(hparams)
     large = hparams.stem == "imagenet"
     if not large:

@@ -92,6 +92,12 @@ class GoogLeNetHParams(InceptionHParams):
 class InceptionV3HParams(InceptionHParams):
     """Images (batch, height, width, channels)."""
 
+    edge_mean: str = hp(
+        "padded",
+        "of the pools at an image's edge: padded = with the zeros past it, as in "
+        "PyTorch; real = of its pixels alone, as in Keras",
+        choices=("padded", "real"),
+    )
     dropout_rate: float = hp(
         0.5, "before the logits", min=0.0, max=0.9, tune=(0.0, 0.5)
     )
@@ -247,9 +253,11 @@ def mixed_block(
     for branch, convs in branches.items():
         y = x
         if branch == "_pool":
-            # The zeros past the edge count in the mean, as in torch.
-            y = keras.layers.ZeroPadding2D(1, name=f"{name}_pool_padding")(y)
-            y = keras.layers.AveragePooling2D(3, 1, name=f"{name}_pool")(y)
+            padding = "same"  # whose mean is of the real pixels
+            if hparams.edge_mean == "padded":
+                y = keras.layers.ZeroPadding2D(1, name=f"{name}_pool_padding")(y)
+                padding = "valid"
+            y = keras.layers.AveragePooling2D(3, 1, padding, name=f"{name}_pool")(y)
         for k, conv in enumerate(convs, start=1):
             number = f"_{k}" if len(convs) > 1 else ""
             y = mixed_conv(y, conv, hparams, f"{name}_branch{branch}{number}")

@@ -98,6 +98,12 @@ class MobileNetHParams(ImageHParams):
     width_multiplier: float = hp(
         1.0, "scales the channels of every layer", min=0.05, max=8.0, tune=(0.35, 1.4)
     )
+    padding: str = hp(
+        "even",
+        "where a convolution has a stride: even = as much on each side; uneven = the "
+        "odd pixel on the right and the bottom, as in TensorFlow",
+        choices=("even", "uneven"),
+    )
     norm_epsilon: float = hp(
         1e-3, "what batch normalisation adds to the variance", min=1e-7, max=0.1
     )
@@ -122,7 +128,12 @@ def build(hparams: MobileNetHParams) -> keras.Model:
     """(batch, height, width, channels) -> (batch, num_classes)."""
     v2 = hparams.design == "v2"
     activation = "relu6" if v2 else "hard_silu"
-    kind = ConvNorm(activation, hparams.norm_epsilon, hparams.norm_momentum)
+    kind = ConvNorm(
+        activation,
+        hparams.norm_epsilon,
+        hparams.norm_momentum,
+        uneven=hparams.padding == "uneven",
+    )
     stages = v2_stages(hparams) if v2 else v3_stages(hparams)
     large = hparams.stem == "imagenet"
     if not large:

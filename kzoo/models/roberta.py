@@ -34,7 +34,7 @@ def build(hparams: RobertaHParams) -> keras.Model:
     positions = CountedPositions(hparams.sequence_length, first, name="positions")
     x = bert.encoded(positions(x, mask=mask), mask, hparams)
     if not hparams.per_step:
-        x = bert.bert_pooled(x)
+        x = bert.bert_pooled(x, mask, hparams)
     return bert.classifier(inputs, x, hparams)
 
 

@@ -66,6 +66,7 @@ def from_source(arrays: Arrays, name: str, source: str, **values: Any) -> Conver
     targets = places(model, source)
     found = _current(arrays, table, identity(model).hparams)
     changes: list[str] = []
+    _add_ones(found, targets, table)
     _drop_copies(found, table)
     _leave_aside(found, targets, table, changes)
     _drop_buffers(found, model, source)
@@ -88,12 +89,13 @@ def from_source(arrays: Arrays, name: str, source: str, **values: Any) -> Conver
 def _preprocessing(table: Table, model: keras.Model) -> Preprocessing:
     """The table's, for the model's image size and colours."""
     values = identity(model).hparams
+    expected = table.expected(values)
     changes: dict[str, Any] = {}
     size = values.get("image_size")
     if size is not None:
         changes["image_size"] = tuple(size) if isinstance(size, list) else (size, size)
     for part in ("input_mean", "input_scale"):
-        colours = getattr(table.preprocessing, part)
+        colours = getattr(expected, part)
         if colours is None:  # of tokens
             continue
         channels = values.get("channels", len(colours))
@@ -101,7 +103,7 @@ def _preprocessing(table: Table, model: keras.Model) -> Preprocessing:
             changes[part] = (sum(colours) / len(colours),)
         else:
             changes[part] = tuple(colours[i % len(colours)] for i in range(channels))
-    return dataclasses.replace(table.preprocessing, **changes)
+    return dataclasses.replace(expected, **changes)
 
 
 def to_source(model: keras.Model, source: str) -> dict[str, np.ndarray]:
@@ -123,6 +125,9 @@ def to_source(model: keras.Model, source: str) -> dict[str, np.ndarray]:
         module, _, kind = place.name.rpartition(".")
         if table.framework == "torch" and kind == "running_mean":
             arrays[f"{module}.num_batches_tracked"] = np.zeros((), "int64")
+    for name in [name for name in arrays if (arrays[name] == 1).all()]:
+        if any(re.fullmatch(pattern, name) for pattern in table.ones):
+            del arrays[name]
     copies = {copy: arrays[name] for copy, name in table.copies.items()}
     return {**arrays, **copies, **buffers(model, source)}
 
@@ -132,11 +137,20 @@ def _current(
 ) -> dict[str, np.ndarray]:
     """The arrays by the names that the source gives them today; no counters."""
     found = {}
-    for given, array in arrays.items():
+    for given, array in table.renumbered(arrays).items():
         name = table.written(table.today(given), values)
         if not COUNTERS.fullmatch(name):
             found[name] = np.asarray(array)
     return found
+
+
+def _add_ones(
+    found: dict[str, np.ndarray], targets: Mapping[str, Place], table: Table
+) -> None:
+    """Adds the factors that the source leaves out."""
+    for place in targets.values():
+        if any(re.fullmatch(pattern, place.name) for pattern in table.ones):
+            found.setdefault(place.name, np.ones(place.whole, "float32"))
 
 
 def _drop_copies(found: dict[str, np.ndarray], table: Table) -> None:

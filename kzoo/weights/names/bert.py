@@ -62,6 +62,12 @@ def architecture_of(stem: str) -> Callable[[Values], Values]:
     """The class that reads a model of these hyper-parameters."""
 
     def entries(hparams: Values) -> Values:
+        one_answer = hparams["num_classes"] and not hparams["per_step"]
+        if one_answer and hparams["pooling"] != "first":
+            raise ValueError(
+                f"transformers' {stem} reads its answer off the first token: "
+                f"pooling={hparams['pooling']!r} cannot be written so"
+            )
         kind = (
             "ForTokenClassification"
             if hparams["per_step"]

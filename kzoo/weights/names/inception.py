@@ -1,7 +1,8 @@
-"""GoogLeNet in torchvision, Inception V3 in torchvision and timm."""
+"""GoogLeNet in torchvision; Inception V3 there, in timm and in keras.applications."""
 
 import dataclasses
 
+from kzoo.models.inception import INCEPTION_V3_STAGES, SPLIT
 from kzoo.preprocessing import imagenet
 from kzoo.weights.names.table import Rule, Table
 
@@ -56,6 +57,26 @@ INCEPTION_V3 = (
     Rule("logits", "fc"),
 )
 
+
+def in_order() -> tuple[Rule, ...]:
+    """keras.applications only numbers its convolutions, as they were made."""
+    names = [f"stem_{k}" for k in range(len(STEM))]
+    for i, stage in enumerate(INCEPTION_V3_STAGES):
+        for j, branches in enumerate(stage):
+            for branch, convs in branches.items():
+                for k, conv in enumerate(convs, start=1):
+                    name = f"stage_{i}_block_{j}_branch{branch}"
+                    name += f"_{k}" if len(convs) > 1 else ""
+                    sides = "ab" if conv[1] == SPLIT else ("",)
+                    names += [name + side for side in sides]
+    rules: list[Rule] = []
+    for number, name in enumerate(names):
+        end = f"_{number}" if number else ""
+        rules.append(Rule(f"{name}_conv", f"conv2d{end}"))
+        rules.append(Rule(f"{name}_norm", f"batch_normalization{end}"))
+    return tuple(rules)
+
+
 # The weights were trained on pixels from -1 to 1; torchvision's networks bring their
 # inputs there themselves, from ImageNet's mean and spread.
 PIXELS = imagenet(mean=(0.5, 0.5, 0.5), spread=(0.5, 0.5, 0.5))
@@ -72,5 +93,13 @@ INCEPTION_V3_SOURCES = {
         INCEPTION_V3,
         aside=(r"AuxLogits\..*",),
         preprocessing=dataclasses.replace(PIXELS, crop_rate=299 / 342),
+    ),
+    "keras": Table(
+        (*in_order(), Rule("logits", "predictions")),
+        framework="keras",
+        hparams={"edge_mean": "real"},
+        numbered=("conv2d", "batch_normalization"),
+        ones=(r"batch_normalization(_\d+)?\.gamma",),
+        preprocessing=PIXELS,
     ),
 }

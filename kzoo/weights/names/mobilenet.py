@@ -1,6 +1,12 @@
-"""MobileNet V2 and V3 in torchvision and timm."""
+"""MobileNet V2 and V3 in torchvision, timm and keras.applications."""
 
+from collections.abc import Mapping
+from typing import Any
+
+from kzoo.preprocessing import imagenet
 from kzoo.weights.names.table import Rule, Table
+
+Values = Mapping[str, Any]
 
 V2 = {"design": "v2"}
 TORCHVISION = (
@@ -55,7 +61,45 @@ TIMM = (
     *TIMM_BLOCKS,
 )
 
+
+def keras_block(kzoo: str, source: str, norm: str, when: Values) -> tuple[Rule, ...]:
+    """A block's layers; the generations write normalisations differently."""
+    parts = ("expand", "depthwise", "project")
+    return (
+        *(Rule(f"{kzoo}_{p}_conv", f"{source}_{p}", when=when) for p in parts),
+        *(Rule(f"{kzoo}_{p}_norm", f"{source}_{p}_{norm}", when=when) for p in parts),
+        Rule(f"{kzoo}_se_reduce", f"{source}_squeeze_excite_conv", when=when),
+        Rule(f"{kzoo}_se_expand", f"{source}_squeeze_excite_conv_1", when=when),
+    )
+
+
+# The first block has no number there. V3 has the layers after the mean as convolutions.
+KERAS = (
+    *keras_block("stage_0_block_0", "expanded_conv", "BN", V2),
+    *keras_block("stage_{i}_block_{j}", "block_{n}", "BN", V2),
+    Rule("stem_conv", "Conv1", when=V2),
+    Rule("stem_norm", "bn_Conv1", when=V2),
+    Rule("head_conv", "Conv_1", when=V2),
+    Rule("head_norm", "Conv_1_bn", when=V2),
+    Rule("logits", "predictions", when=V2),
+    *keras_block("stage_0_block_0", "expanded_conv", "bn", {}),
+    *keras_block("stage_{i}_block_{j}", "expanded_conv_{n}", "bn", {}),
+    Rule("stem_conv", "conv"),
+    Rule("stem_norm", "conv_bn"),
+    Rule("head_conv", "conv_1"),
+    Rule("head_norm", "conv_1_bn"),
+    Rule("dense", "conv_2", axes=(None, None, 0, 1)),
+    Rule("logits", "logits", axes=(None, None, 0, 1)),
+)
+
 SOURCES = {
     "timm": Table(TIMM, hparams={"norm_epsilon": 1e-5}),
     "torchvision": Table(TORCHVISION),
+    "keras": Table(
+        KERAS,
+        framework="keras",
+        hparams={"norm_epsilon": 1e-3, "padding": "uneven"},
+        optional=(r"conv_2\.",),  # not in the files of networks without a top
+        preprocessing=imagenet(mean=(0.5, 0.5, 0.5), spread=(0.5, 0.5, 0.5)),
+    ),
 }

@@ -118,8 +118,14 @@ class Table:
         buffers: what its state dict holds beside weights.
         renamed: pairs for ``re.sub`` that bring older spellings of the source's names
             up to date.
+        numbered: layers that Keras names by a number, counted on from whatever stood
+            before in the same process; here the first has none.
+        ones: regular expressions of tensors that the source has not and kzoo does:
+            factors of one.
         preprocessing: what the source's networks expect, unless the weights say more;
             the image's size is that of kzoo's variant.
+        preprocessing_of: the same by the hyper-parameter ``design``, where designs
+            differ.
     """
 
     rules: tuple[Rule, ...]
@@ -132,7 +138,31 @@ class Table:
     copies: Mapping[str, str] = field(default_factory=dict)
     buffers: tuple[Buffer, ...] = ()
     renamed: tuple[tuple[str, str], ...] = ()
+    numbered: tuple[str, ...] = ()
+    ones: tuple[str, ...] = ()
     preprocessing: Preprocessing = field(default_factory=imagenet)
+    preprocessing_of: Mapping[str, Preprocessing] = field(default_factory=dict)
+
+    def expected(self, hparams: Mapping[str, Any]) -> Preprocessing:
+        """The preprocessing of a model of these hyper-parameters."""
+        design = hparams.get("design")
+        return self.preprocessing_of.get(str(design), self.preprocessing)
+
+    def renumbered(self, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """The arrays, layers that are only numbered counted from the first."""
+        found = {}
+        for stem in self.numbered:
+            own = re.compile(rf"{stem}(?:_(\d+))?\.(.*)")
+            numbers = {
+                name: (int(match[1] or 0), match[2])
+                for name in arrays
+                if (match := own.fullmatch(name))
+            }
+            first = min((number for number, _ in numbers.values()), default=0)
+            for name, (number, kind) in numbers.items():
+                end = f"_{number - first}" if number > first else ""
+                found[name] = f"{stem}{end}.{kind}"
+        return {found.get(name, name): array for name, array in arrays.items()}
 
     def today(self, name: str) -> str:
         """A tensor's name without its older spellings."""
