@@ -87,6 +87,20 @@ def test_answers_as_its_peer_does(
     )
 
 
+@pytest.mark.peers
+@pytest.mark.slow
+def test_tensorflows_padding_is_timms() -> None:
+    assert_parity(
+        "efficientnet_b0",
+        peer_model("timm/tf_efficientnet_b0"),
+        "timm",
+        sizes=((64, 98),),
+        taps=taps_of("timm", 7),
+        padding="uneven",
+        norm_epsilon=1e-3,
+    )
+
+
 @pytest.mark.parametrize("source", ["torchvision", "timm"])
 @pytest.mark.parametrize("name", ["efficientnet_b0", "efficientnet_v2_s"])
 def test_round_trip(name: str, source: str) -> None:

@@ -87,6 +87,20 @@ def test_answers_as_its_peer_does(name: str, peer: str, sizes: Any) -> None:
     )
 
 
+@pytest.mark.peers
+@pytest.mark.slow
+def test_tensorflows_padding_is_timms() -> None:
+    assert_parity(
+        "mobilenet_v3_small",
+        peer_model("timm/tf_mobilenetv3_small_100"),
+        "timm",
+        sizes=((64, 98),),
+        taps=timm_taps("mobilenet_v3_small"),
+        padding="uneven",
+        norm_epsilon=1e-3,
+    )
+
+
 @pytest.mark.parametrize("name", COUNTS)
 @pytest.mark.parametrize("source", ["torchvision", "timm"])
 def test_round_trip(name: str, source: str) -> None:
