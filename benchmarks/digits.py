@@ -3,9 +3,11 @@
     python benchmarks/digits.py                          # everything, about 30 minutes
     python benchmarks/digits.py --models cnn --seeds 0,1
     python benchmarks/digits.py --models cnn --write     # into models/results.json
+    python benchmarks/digits.py --models zoo             # ten networks of images
 
 Each seed is a process of its own, `kzoo train MODEL --seed S`, timed from outside with
-its imports. Split s comes from seed s, and the epoch from the validation split.
+its imports. Split s comes from seed s, and the epoch from the validation split. At the
+end stands the table of docs/results.md.
 """
 
 import argparse
@@ -27,9 +29,22 @@ from sklearn.svm import SVC
 
 import kzoo
 from kzoo.index import RESULTS
+from kzoo.training.recipes import RECIPES, recipe_for
 
 IMAGES = ("cnn", "cnn_tiny", "mlp")
 SEQUENCES = ("lstm", "gru", "simple_rnn", "transformer", "cnn_1d")
+ZOO = (
+    "cnn",
+    "cnn_tiny",
+    "mobilenet_v2",
+    "mobilenet_v3_small",
+    "resnet20",
+    "resnet8x4",
+    "shufflenet_v2_x0_5",
+    "squeezenet1_1",
+    "vit_lite_2",
+    "wide_resnet_16_2",
+)
 ALL = ",".join([*IMAGES, *SEQUENCES, "diabetes"])
 
 
@@ -41,38 +56,65 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="keep the scores")
     parsed = parser.parse_args()
     seeds = [int(seed) for seed in parsed.seeds.split(",")]
-    print(f"{'':14}{'mean':>8}  {'each seed':40}{'s a seed':>9}")
-    for job in parsed.models.split(","):
+    models = ",".join(ZOO) if parsed.models == "zoo" else parsed.models
+    rows = ["| | weights | processor, s a seed | validation | test | each seed |"]
+    rows += ["|---|---:|---:|---:|---:|---|"]
+    print(f"{'':18}{'mean':>8}  {'each seed':40}{'s a seed':>9}")
+    for job in models.split(","):
         model, dataset, metric = (
             ("mlp", "diabetes", "r2")
             if job == "diabetes"
             else (job, "digits", "accuracy")
         )
         baselines = diabetes_ridge if dataset == "diabetes" else digits_svc
-        scores, seconds = [], []
+        scores, chosen, seconds, spent = [], [], [], []
         for seed in seeds:
-            score, took = one_run(model, dataset, metric, seed, parsed.backend)
-            scores.append(score)
+            told, took, processor = one_run(model, dataset, seed, parsed.backend)
+            scores.append(told["test"][metric])
+            chosen.append(told["validation"][metric])
             seconds.append(took)
+            spent.append(processor)
         show(job, scores, seconds)
+        rows.append(row(model, dataset, scores, chosen, spent))
         for name, values in baselines(seeds).items():
             show(f"  {name}", values, [])
         if parsed.write:
             write(model, dataset, metric, seeds, scores, seconds, parsed.backend)
+    print("\n" + "\n".join(rows))
 
 
 def one_run(
-    model: str, dataset: str, metric: str, seed: int, backend: str
-) -> tuple[float, float]:
-    """The test score, and the seconds of the whole process."""
+    model: str, dataset: str, seed: int, backend: str
+) -> tuple[dict[str, Any], float, float]:
+    """The scores by split, and the seconds of the process, by the clock and of work."""
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "kzoo", "train", model, "--dataset", dataset]
         command += ["--seed", str(seed), "--backend", backend]
         command += ["--out", f"{folder}/run", "--json"]
-        started = time.perf_counter()
+        started, before = time.perf_counter(), os.times()
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        took = time.perf_counter() - started
-    return json.loads(done.stdout)["test"][metric], took
+        took, after = time.perf_counter() - started, os.times()
+    spent = after.children_user + after.children_system
+    spent -= before.children_user + before.children_system
+    return json.loads(done.stdout), took, spent
+
+
+def row(
+    model: str,
+    dataset: str,
+    scores: list[float],
+    chosen: list[float],
+    spent: list[float],
+) -> str:
+    """A line of the last table, the weights being those of the model that learned."""
+    named = RECIPES[recipe_for(model, kzoo.describe(model)["family"], dataset)]
+    values = {**kzoo.load_dataset(dataset, **named.options).spec.hparams}
+    weights = kzoo.describe(model, **values, **named.hparams)["trainable_parameters"]
+    each = " ".join(f"{100 * score:.2f}" for score in scores)
+    return (
+        f"| `{model}` | {weights:,} | {np.mean(spent):.0f} | "
+        f"{100 * np.mean(chosen):.2f} | {100 * np.mean(scores):.2f} | {each} |"
+    )
 
 
 def digits_svc(seeds: list[int]) -> dict[str, list[float]]:
@@ -106,7 +148,7 @@ def diabetes_ridge(seeds: list[int]) -> dict[str, list[float]]:
 def show(name: str, scores: list[float], seconds: list[float]) -> None:
     each = " ".join(f"{score:.4f}" for score in scores)
     took = f"{np.mean(seconds):9.1f}" if seconds else ""
-    print(f"{name:14}{np.mean(scores):8.4f}  {each:40}{took}", flush=True)
+    print(f"{name:18}{np.mean(scores):8.4f}  {each:40}{took}", flush=True)
 
 
 def write(
@@ -119,8 +161,6 @@ def write(
     backend: str,
 ) -> None:
     """Replaces the entry of this model and dataset in results.json."""
-    from kzoo.training.recipes import recipe_for
-
     entry: dict[str, Any] = {
         "model": model,
         "dataset": dataset,

@@ -9,6 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 import pytest
+from test_recipe import first_model
 
 import kzoo
 from kzoo import weights
@@ -93,7 +94,7 @@ def test_warmup_of_a_named_recipe_fits_into_a_short_training() -> None:
     ],
 )
 def test_every_recipe_runs_for_one_epoch(recipe: str) -> None:
-    model = RECIPES[recipe].models[0]
+    model = first_model(RECIPES[recipe].models[0])
     found = plan(model, recipe=recipe, settings={"epochs": 1})
     steps = found.dataset.steps_per_epoch(found.recipe.batch_size)
     assert found.recipe.warmup_steps < steps

@@ -94,6 +94,12 @@ def stand_in(name: str, **options: Any) -> Dataset:
     return text_dataset(name, chosen, splits, [str(i) for i in range(TEXTS[name])])
 
 
+def first_model(name: str) -> str:
+    """The model of this name, or the first of the family."""
+    by_name = {family.name: family for family in registry.FAMILIES}
+    return name if name in kzoo.list_models() else next(iter(by_name[name].variants))
+
+
 @pytest.mark.parametrize(
     "name", [name for name, one in RECIPES.items() if one.dataset not in FETCHED]
 )
@@ -103,7 +109,7 @@ def test_named_recipe_resolves_for_each_of_its_models(
     # The module, whose name in its package is the function's.
     monkeypatch.setattr(sys.modules["kzoo.training.plan"], "load_dataset", stand_in)
     named = RECIPES[name]
-    for model in named.models:
+    for model in map(first_model, named.models):
         # As given: else a small stand-in would have less.
         settings = {"warmup_steps": named.recipe.warmup_steps}
         found = plan(model, recipe=name, settings=settings)

@@ -31,6 +31,14 @@ class NamedRecipe:
 
 
 _SEQUENCES = {"as_sequence": True}
+_DIGITS = Recipe(
+    learning_rate=3e-3,
+    weight_decay=0.05,
+    warmup_steps=40,
+    epochs=60,
+    augmentation=("rotation:10", "zoom:0.1", "shift"),
+    ema=0.99,
+)
 # Of convolutions over the characters of short texts.
 _CHARACTERS = Recipe(
     learning_rate=2e-3,
@@ -44,18 +52,7 @@ _CHARACTERS = Recipe(
 )
 
 RECIPES = {
-    "cnn_digits": NamedRecipe(
-        ("cnn",),
-        "digits",
-        Recipe(
-            learning_rate=3e-3,
-            weight_decay=0.05,
-            warmup_steps=40,
-            epochs=60,
-            augmentation=("rotation:10", "zoom:0.1", "shift"),
-            ema=0.99,
-        ),
-    ),
+    "cnn_digits": NamedRecipe(("cnn",), "digits", _DIGITS),
     "vit_digits": NamedRecipe(
         ("vit_lite_2",),
         "digits",
@@ -134,9 +131,11 @@ RECIPES = {
     "cnn_1d_names": NamedRecipe(
         ("cnn_1d",),
         "names",
-        _CHARACTERS,
+        replace(_CHARACTERS, weight_decay=0.2),
         hparams={
             "filters": (256, 384),
+            "kernel_size": 5,
+            "global_pooling": "max",
             "dense_units": 0,
             "dropout_rate": 0.5,
         },
@@ -233,6 +232,21 @@ RECIPES = {
         ),
         options={"image_size": 224},
         hparams={"drop_path_rate": 0.05},
+    ),
+    # After those of larger images, which are these networks' own.
+    "networks_digits": NamedRecipe(
+        (
+            "densenet",
+            "efficientnet",
+            "mobilenet",
+            "resnet",
+            "shufflenet_v2",
+            "squeezenet",
+            "wide_resnet",
+        ),
+        "digits",
+        _DIGITS,
+        hparams={"stem": "small"},
     ),
     "mlp_xor": NamedRecipe(
         ("mlp_xor",),

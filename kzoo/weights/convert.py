@@ -125,8 +125,8 @@ def to_source(model: keras.Model, source: str) -> dict[str, np.ndarray]:
         module, _, kind = place.name.rpartition(".")
         if table.framework == "torch" and kind == "running_mean":
             arrays[f"{module}.num_batches_tracked"] = np.zeros((), "int64")
-    for name in [name for name in arrays if (arrays[name] == 1).all()]:
-        if any(re.fullmatch(pattern, name) for pattern in table.ones):
+    for name in [name for name in arrays if _left_out(name, table)]:
+        if (arrays[name] == 1).all():
             del arrays[name]
     copies = {copy: arrays[name] for copy, name in table.copies.items()}
     return {**arrays, **copies, **buffers(model, source)}
@@ -149,8 +149,12 @@ def _add_ones(
 ) -> None:
     """Adds the factors that the source leaves out."""
     for place in targets.values():
-        if any(re.fullmatch(pattern, place.name) for pattern in table.ones):
+        if _left_out(place.name, table):
             found.setdefault(place.name, np.ones(place.whole, "float32"))
+
+
+def _left_out(name: str, table: Table) -> bool:
+    return any(re.fullmatch(pattern, name) for pattern in table.ones)
 
 
 def _drop_copies(found: dict[str, np.ndarray], table: Table) -> None:

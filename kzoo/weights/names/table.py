@@ -120,8 +120,8 @@ class Table:
             up to date.
         numbered: layers that Keras names by a number, counted on from whatever stood
             before in the same process; here the first has none.
-        ones: regular expressions of tensors that the source has not and kzoo does:
-            factors of one.
+        ones: regular expressions of factors that kzoo has and the source has not: one
+            here, and left out there as long as they are.
         preprocessing: what the source's networks expect, unless the weights say more;
             the image's size is that of kzoo's variant.
         preprocessing_of: the same by the hyper-parameter ``design``, where designs
