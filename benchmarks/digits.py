@@ -41,7 +41,6 @@ ZOO = (
     "resnet20",
     "resnet8x4",
     "shufflenet_v2_x0_5",
-    "squeezenet1_1",
     "vit_lite_2",
     "wide_resnet_16_2",
 )

@@ -42,10 +42,9 @@ def main() -> None:
     seeds = [int(seed) for seed in parsed.seeds.split(",")]
     print(f"{'':14}{'mean':>8}  {'each seed':40}{'s a seed':>9}")
     for model in filter(None, parsed.models.split(",")):
-        runs = [
-            one_run(model, "names", "accuracy", seed, parsed.backend) for seed in seeds
-        ]
-        scores, seconds = (list(column) for column in zip(*runs, strict=True))
+        runs = [one_run(model, "names", seed, parsed.backend) for seed in seeds]
+        scores = [told["test"]["accuracy"] for told, *_ in runs]
+        seconds = [took for _, took, _ in runs]
         show(model, scores, seconds)
         if parsed.write:
             write(model, "names", "accuracy", seeds, scores, seconds, parsed.backend)

@@ -241,7 +241,6 @@ RECIPES = {
             "mobilenet",
             "resnet",
             "shufflenet_v2",
-            "squeezenet",
             "wide_resnet",
         ),
         "digits",
