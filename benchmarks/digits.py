@@ -3,7 +3,7 @@
     python benchmarks/digits.py                          # everything, about 30 minutes
     python benchmarks/digits.py --models cnn --seeds 0,1
     python benchmarks/digits.py --models cnn --write     # into models/results.json
-    python benchmarks/digits.py --models zoo             # ten networks of images
+    python benchmarks/digits.py --models zoo             # nine networks of images
 
 Each seed is a process of its own, `kzoo train MODEL --seed S`, timed from outside with
 its imports. Split s comes from seed s, and the epoch from the validation split. At the
@@ -106,9 +106,12 @@ def row(
     spent: list[float],
 ) -> str:
     """A line of the last table, the weights being those of the model that learned."""
-    named = RECIPES[recipe_for(model, kzoo.describe(model)["family"], dataset)]
-    values = {**kzoo.load_dataset(dataset, **named.options).spec.hparams}
-    weights = kzoo.describe(model, **values, **named.hparams)["trainable_parameters"]
+    name = recipe_for(model, kzoo.describe(model)["family"], dataset)
+    options, values = (
+        (RECIPES[name].options, RECIPES[name].hparams) if name else ({}, {})
+    )
+    sizes = kzoo.load_dataset(dataset, **options).spec.hparams
+    weights = kzoo.describe(model, **sizes, **values)["trainable_parameters"]
     each = " ".join(f"{100 * score:.2f}" for score in scores)
     return (
         f"| `{model}` | {weights:,} | {np.mean(spent):.0f} | "
