@@ -53,15 +53,16 @@ def test_keras_files(suffix: str, tmp_path: Path) -> None:
 
 RAW = {"include_preprocessing": False}
 KERAS: dict[str, tuple[str, dict[str, Any], dict[str, Any], tuple[int, ...]]] = {
-    # keras.applications' class, options of its, kzoo's, and the images' sizes.
+    # keras.applications' class, options of its, kzoo's, and the images' sizes. At odd
+    # ones both ways to pad are the same.
     "resnet50": ("ResNet50", {}, {}, (224, 65)),
     "densenet121": ("DenseNet121", {}, {}, (65,)),
     "vgg16": ("VGG16", {}, {"grid": 1}, (32,)),
-    "mobilenet_v2": ("MobileNetV2", {}, {}, (224, 65)),
-    "mobilenet_v3_small": ("MobileNetV3Small", RAW, {}, (224, 65)),
-    "mobilenet_v3_large": ("MobileNetV3Large", RAW, {}, (65,)),
-    "efficientnet_b0": ("EfficientNetB0", {}, {}, (224, 65)),
-    "efficientnet_v2_s": ("EfficientNetV2S", RAW, {}, (65,)),
+    "mobilenet_v2": ("MobileNetV2", {}, {}, (224, 64)),
+    "mobilenet_v3_small": ("MobileNetV3Small", RAW, {}, (224, 64)),
+    "mobilenet_v3_large": ("MobileNetV3Large", RAW, {}, (64,)),
+    "efficientnet_b0": ("EfficientNetB0", {}, {}, (224, 64)),
+    "efficientnet_v2_s": ("EfficientNetV2S", RAW, {}, (64,)),
     "inception_v3": ("InceptionV3", {}, {}, (299, 96)),
 }
 
@@ -94,7 +95,8 @@ def test_keras_applications_answers_the_same(name: str, tmp_path: Path) -> None:
         expected = keras.ops.convert_to_numpy(peer(pixels, training=False))
         actual = keras.ops.convert_to_numpy(model(images, training=False))
         assert expected.std() > 1e-3
-        assert relative_error(actual, expected) < 1e-4
+        # Padded the other way, efficientnet_b0 would be off by 3e-5, others by more.
+        assert relative_error(actual, expected) < 1e-5
 
 
 def drawn(weight: Any, rng: np.random.Generator) -> np.ndarray:
