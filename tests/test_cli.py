@@ -506,12 +506,23 @@ def test_command_line_trains_and_evaluates_on_jax(tmp_path: Path) -> None:
     assert json.loads(done.stdout)["accuracy"] == trained["test"]["accuracy"]
 
 
-def test_reader_that_has_seen_enough() -> None:
-    words = f"{sys.executable} -m kzoo list --json | head -1"
+@pytest.mark.parametrize("command", ["list --json", "describe mlp_xor", "--version"])
+@pytest.mark.parametrize("reader", ["head -1", "true"])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_reader_that_has_seen_enough(
+    command: str, reader: str, unbuffered: str
+) -> None:
+    # Gone in the middle of a text, or before a short one leaves its buffer at the end.
+    words = f"{sys.executable} -m kzoo {command} | {reader}; echo ${{PIPESTATUS[0]}}"
     done = subprocess.run(
-        ["bash", "-c", words], cwd=ROOT, capture_output=True, text=True
+        ["bash", "-c", words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
     )
-    assert (done.stdout, done.stderr) == ("[\n", "")
+    assert done.stderr == ""
+    assert done.stdout.splitlines()[-1] == "0"
 
 
 def test_config_of_arrays_is_refused_in_one_line(

@@ -5,6 +5,7 @@ A user's mistake is one line on stderr and exit code 2, never a traceback.
 
 import argparse
 import importlib
+import os
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -36,7 +37,16 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command; returns the exit code."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _main(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()  # here, where a reader that is gone can be told
+    except BrokenPipeError:  # it has seen enough; what is left goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    return code
+
+
+def _main(words: list[str]) -> int:
     parser = Parser(prog="kzoo", description="The model zoo for Keras 3.")
     parser.add_argument("--version", action="store_true", help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND")
@@ -67,9 +77,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _call(parsed: argparse.Namespace) -> int:
     try:
         code: int = parsed.run(parsed)
-    except BrokenPipeError:  # the reader has seen enough
-        sys.stderr.close()
-        return 0
+    except BrokenPipeError:  # no mistake of the user's
+        raise
     except (ValueError, TypeError, OSError) as error:
         if _is_ours(error):
             return _fail(str(error))
