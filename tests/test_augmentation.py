@@ -18,6 +18,7 @@ from kzoo.datasets import pixels
 from kzoo.datasets.augmentation import (
     AUGMENTATIONS,
     CHANGES,
+    affine,
     around_centre,
     augment,
     erasing,
@@ -169,23 +170,88 @@ def test_zoom_is_pillows_affine_transform() -> None:
     assert abs(factor - 1) > 0.05
 
 
+def by_pillow(image: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """An image through (3, 3), of pixels counted from the centre; inside of the rim."""
+    size = image.shape[0]
+    centre = np.eye(3)
+    centre[:2, 2] = size / 2  # Pillow counts from the corner of the first pixel
+    numbers = (centre @ matrix @ np.linalg.inv(centre))[:2].ravel().tolist()
+    found = Image.fromarray(image).transform(
+        (size, size), Image.Transform.AFFINE, numbers, Image.Resampling.BILINEAR
+    )
+    return np.asarray(found)[10:-10, 10:-10]
+
+
+def drawn_matrix(name: str, rng: np.random.Generator, size: int) -> np.ndarray:
+    """What a map of one image has to be: where each pixel was."""
+    word, strength = name.split(":")
+    most, matrix = float(strength), np.eye(3)
+    if word == "rotation":
+        angle = math.radians(rng.uniform(-most, most))
+        cosine, sine = math.cos(angle), math.sin(angle)
+        matrix[:2, :2] = [[cosine, -sine], [sine, cosine]]
+    elif word == "stretch":
+        wider, taller = np.exp(rng.uniform(-most, most, 2))
+        matrix[0, 0], matrix[1, 1] = 1 / wider, 1 / taller
+    elif word == "shear":
+        matrix[0, 1] = math.tan(math.radians(rng.uniform(-most, most)))
+    elif word == "translation":
+        matrix[:2, 2] = rng.uniform(-most, most, 2) * size
+    return matrix
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("stretch:0.3",),
+        ("shear:25",),
+        ("translation:0.12",),
+        ("rotation:20", "translation:0.1"),
+        ("translation:0.1", "rotation:20"),
+        ("rotation:10", "stretch:0.2", "shear:10", "translation:0.1"),
+    ],
+    ids=",".join,
+)
+def test_moves_are_pillows_and_resampled_once(names: tuple[str, ...]) -> None:
+    image = photographs(1, 48, 48)
+    rng, matrix = generator(2), np.eye(3)
+    for name in names:
+        matrix = matrix @ drawn_matrix(name, rng, 48)
+    ours = augment(names, image, generator(2))[0, 10:-10, 10:-10]
+    assert_near(ours, by_pillow(image[0], matrix), 1)
+    assert np.abs(ours.astype(int) - image[0, 10:-10, 10:-10]).max() > 20
+
+
 def test_turns_and_zooms_in_a_row_are_resampled_once() -> None:
     image = photographs(1, 32, 32)
     found = augment(["rotation:30", "zoom:0.2"], image, generator(1))
     rng = generator(1)
     angle = np.deg2rad(rng.uniform(-30, 30, 1))
     factor = np.exp(rng.uniform(-0.2, 0.2, 1))
-    maps = around_centre(turns(angle) / factor, image.shape)
+    maps = around_centre(affine(turns(angle) / factor), image.shape)
     np.testing.assert_array_equal(found, pixels.warp(image, maps))
     twice = augment(["zoom:0.2"], augment(["rotation:30"], image, generator(1)), rng)
     assert (found != twice).any()
+
+
+def test_translation_is_of_the_images_sizes_and_of_parts_of_pixels() -> None:
+    """Read off ramps: the place of a pixel is its value."""
+    y, x = np.mgrid[:20, :60].astype("float32")
+    ramps = np.broadcast_to(np.stack([y, x], axis=-1), (2000, 20, 60, 2))
+    found = augment(["translation:0.1"], ramps, generator())
+    down, along = np.moveaxis(found[:, 10, 30] - (10, 30), -1, 0)
+    for moved, most in ((down, 2), (along, 6)):
+        assert 0.97 * most < moved.max() <= most
+        assert -most <= moved.min() < -0.97 * most
+        assert moved.std() == pytest.approx(most / math.sqrt(3), rel=0.05)
+        assert len(np.unique(moved.round(3))) > 500
 
 
 def test_rotation_by_quarters_is_exact() -> None:
     square = photographs(4, 12, 12)
     for quarters in range(4):
         angles = np.full(4, quarters * math.pi / 2)
-        found = pixels.warp(square, around_centre(turns(angles), square.shape))
+        found = pixels.warp(square, around_centre(affine(turns(angles)), square.shape))
         np.testing.assert_array_equal(found, np.rot90(square, quarters, axes=(1, 2)))
 
 
@@ -414,7 +480,18 @@ def test_one_logit_and_targets_are_mixed_too() -> None:
 
 # --- in a dataset -----------------------------------------------------------------
 
-EVERYTHING = ("shift", "crop:0.3", "flip", "rotation", "zoom", "colour", "erasing")
+EVERYTHING = (
+    "shift",
+    "crop:0.3",
+    "flip",
+    "rotation",
+    "zoom",
+    "stretch",
+    "shear",
+    "translation",
+    "colour",
+    "erasing",
+)
 DIGITS = kzoo.load_dataset("digits")
 
 

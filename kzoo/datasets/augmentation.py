@@ -6,7 +6,8 @@ that every backend and every number of workers sees the same pixels.
 
     augment(("shift", "rotation:15", "zoom:0.1"), images, rng)
 
-Turns and zooms that follow one another go through one resampling.
+Moves of the whole image that follow one another (rotation, zoom, stretch, shear,
+translation) go through one resampling.
 """
 
 from collections.abc import Callable, Iterable
@@ -29,8 +30,9 @@ class Augmentation:
         unit: what the strength is.
         inputs: what it is for; images are raw arrays of four axes.
         bytes_only: for 8-bit images alone.
-        linear: the function takes the number of images, not the images, and gives
-            each a linear map around its centre, (batch, 2, 2).
+        affine: the function takes the images' shape, not the images, and gives each
+            a map around its centre, (batch, 3, 3), from where a pixel comes to lie to
+            where it was.
     """
 
     function: Callable[..., np.ndarray]
@@ -39,7 +41,7 @@ class Augmentation:
     unit: str
     inputs: str = "images"
     bytes_only: bool = False
-    linear: bool = False
+    affine: bool = False
 
 
 def augment(
@@ -49,8 +51,8 @@ def augment(
     maps = None
     for name in names:
         found, strength = find_augmentation(name)
-        if found.linear:
-            drawn = found.function(len(raw), rng, strength)
+        if found.affine:
+            drawn = found.function(raw.shape, rng, strength)
             maps = drawn if maps is None else maps @ drawn
             continue
         if maps is not None:
@@ -139,15 +141,45 @@ def flip(images: np.ndarray, rng: np.random.Generator, rate: float) -> np.ndarra
     return images
 
 
-def rotation(count: int, rng: np.random.Generator, degrees: float) -> np.ndarray:
+def rotation(
+    shape: tuple[int, ...], rng: np.random.Generator, degrees: float
+) -> np.ndarray:
     """Turns around the centre, by up to so many degrees each way."""
-    return turns(np.deg2rad(rng.uniform(-degrees, degrees, count)))
+    return affine(turns(np.deg2rad(rng.uniform(-degrees, degrees, shape[0]))))
 
 
-def zoom(count: int, rng: np.random.Generator, most: float) -> np.ndarray:
+def zoom(shape: tuple[int, ...], rng: np.random.Generator, most: float) -> np.ndarray:
     """Larger or smaller, by a factor from exp(-most) to exp(most)."""
-    factors = np.exp(rng.uniform(-most, most, count))
-    return np.eye(2) / factors[:, None, None]
+    factors = np.exp(rng.uniform(-most, most, shape[0]))
+    return affine(np.eye(2) / factors[:, None, None])
+
+
+def stretch(
+    shape: tuple[int, ...], rng: np.random.Generator, most: float
+) -> np.ndarray:
+    """Wider or narrower, and taller or flatter, each by a factor as of ``zoom``."""
+    factors = np.exp(rng.uniform(-most, most, (shape[0], 1, 2)))
+    return affine(np.eye(2) / factors)
+
+
+def shear(
+    shape: tuple[int, ...], rng: np.random.Generator, degrees: float
+) -> np.ndarray:
+    """Leans to the left or the right, by up to so many degrees."""
+    linear = np.tile(np.eye(2), (shape[0], 1, 1))
+    linear[:, 0, 1] = np.tan(np.deg2rad(rng.uniform(-degrees, degrees, shape[0])))
+    return affine(linear)
+
+
+def translation(
+    shape: tuple[int, ...], rng: np.random.Generator, share: float
+) -> np.ndarray:
+    """Moves by up to a share of the size, each way, and not by whole pixels alone.
+
+    So a small image keeps its rim, where ``shift`` takes a whole row of it.
+    """
+    offset = rng.uniform(-share, share, (shape[0], 2)) * (shape[2], shape[1])  # x, y
+    return affine(np.tile(np.eye(2), (shape[0], 1, 1)), offset)
 
 
 def colour(images: np.ndarray, rng: np.random.Generator, most: float) -> np.ndarray:
@@ -209,11 +241,18 @@ def turns(angles: np.ndarray) -> np.ndarray:
     return np.stack([cosine, -sine, sine, cosine], axis=-1).reshape(-1, 2, 2)
 
 
-def around_centre(linear: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """The maps (batch, 2, 3) for :func:`pixels.warp` that leave the centre alone."""
+def affine(linear: np.ndarray, offset: np.ndarray | float = 0.0) -> np.ndarray:
+    """The maps (batch, 3, 3) of linear parts (batch, 2, 2) and offsets (batch, 2)."""
+    maps = np.tile(np.eye(3), (len(linear), 1, 1))
+    maps[:, :2, :2], maps[:, :2, 2] = linear, offset
+    return maps
+
+
+def around_centre(maps: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Maps (batch, 3, 3) around the images' centre as :func:`pixels.warp` has them."""
     centre = np.array([(shape[2] - 1) / 2, (shape[1] - 1) / 2])  # x, y
-    offset = centre - linear @ centre
-    return np.concatenate([linear, offset[:, :, None]], axis=2)
+    linear, offset = maps[:, :2, :2], maps[:, :2, 2]
+    return affine(linear, centre - linear @ centre + offset)[:, :2]
 
 
 def in_boxes(
@@ -233,12 +272,12 @@ def in_boxes(
 def _sheared(images: np.ndarray, slopes: np.ndarray, row: int) -> np.ndarray:
     linear = np.tile(np.eye(2), (len(images), 1, 1))
     linear[:, row, 1 - row] = slopes
-    return pixels.warp(images, around_centre(linear, images.shape))
+    return pixels.warp(images, around_centre(affine(linear), images.shape))
 
 
 def _turned(images: np.ndarray, degrees: np.ndarray) -> np.ndarray:
-    maps = around_centre(turns(np.deg2rad(degrees)), images.shape)
-    return pixels.warp(images, maps)
+    maps = affine(turns(np.deg2rad(degrees)))
+    return pixels.warp(images, around_centre(maps, images.shape))
 
 
 def _moved(images: np.ndarray, shares: np.ndarray, axis: int) -> np.ndarray:
@@ -269,8 +308,13 @@ AUGMENTATIONS = {
     "shift": Augmentation(shift, 1 / 8, 1.0, "a share of the image's size"),
     "crop": Augmentation(crop, 0.08, 1.0, "the least share of the area"),
     "flip": Augmentation(flip, 0.5, 1.0, "a share of the images"),
-    "rotation": Augmentation(rotation, 10.0, 180.0, "degrees", linear=True),
-    "zoom": Augmentation(zoom, 0.1, 2.0, "the log of a factor", linear=True),
+    "rotation": Augmentation(rotation, 10.0, 180.0, "degrees", affine=True),
+    "zoom": Augmentation(zoom, 0.1, 2.0, "the log of a factor", affine=True),
+    "stretch": Augmentation(stretch, 0.1, 2.0, "the log of a factor", affine=True),
+    "shear": Augmentation(shear, 10.0, 80.0, "degrees", affine=True),
+    "translation": Augmentation(
+        translation, 0.1, 1.0, "a share of the image's size", affine=True
+    ),
     "colour": Augmentation(colour, 0.4, 1.0, "the greatest change of a factor"),
     "randaugment": Augmentation(randaugment, 9.0, 30.0, "a magnitude", bytes_only=True),
     "erasing": Augmentation(erasing, 0.25, 1.0, "a share of the images"),
