@@ -3,7 +3,7 @@
     python benchmarks/digits.py                          # everything, about 30 minutes
     python benchmarks/digits.py --models cnn --seeds 0,1
     python benchmarks/digits.py --models cnn --write     # into models/results.json
-    python benchmarks/digits.py --models zoo             # nine networks of images
+    python benchmarks/digits.py --models zoo             # eleven networks of images
 
 Each seed is a process of its own, `kzoo train MODEL --seed S`, timed from outside with
 its imports. Split s comes from seed s, and the epoch from the validation split. At the
@@ -36,11 +36,13 @@ SEQUENCES = ("lstm", "gru", "simple_rnn", "transformer", "cnn_1d")
 ZOO = (
     "cnn",
     "cnn_tiny",
+    "lenet5",
     "mobilenet_v2",
     "mobilenet_v3_small",
     "resnet20",
     "resnet8x4",
     "shufflenet_v2_x0_5",
+    "squeezenet1_1",
     "vit_lite_2",
     "wide_resnet_16_2",
 )

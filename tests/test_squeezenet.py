@@ -1,5 +1,7 @@
 """SqueezeNet: counts and numbers from torchvision."""
 
+import keras
+import numpy as np
 import pytest
 from parity import assert_parity, peer_model
 from vision import assert_learns_digits, assert_round_trip
@@ -40,6 +42,23 @@ def test_too_small_an_image_is_refused() -> None:
 def test_features_without_a_head_are_those_of_the_last_fire_module() -> None:
     model = kzoo.build_model("squeezenet1_1", num_classes=0)
     assert model.output_shape == (None, 512)
+
+
+def test_logits_are_negative_without_the_published_relu_alone() -> None:
+    images = np.random.default_rng(0).normal(size=(4, 17, 17, 3)).astype("float32")
+    values = {"image_size": 17, "stem": "small", "num_blocks": (1, 1)}
+    published, free = (
+        kzoo.build_model("squeezenet1_1", logits_activation=activation, **values)
+        for activation in ("relu", "none")
+    )
+    free.set_weights(published.get_weights())
+    logits, others = published(images).numpy(), free(images).numpy()
+    assert (logits >= 0).all()
+    assert (others < 0).any()
+    # The mean is taken after the ReLU.
+    last = keras.Model(free.input, free.get_layer("logits_1x1").output)(images).numpy()
+    np.testing.assert_allclose(logits, last.clip(0).mean(axis=(1, 2)), atol=1e-6)
+    np.testing.assert_allclose(others, last.mean(axis=(1, 2)), atol=1e-6)
 
 
 def test_learns_digits() -> None:

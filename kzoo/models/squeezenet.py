@@ -4,7 +4,9 @@ Iandola et al., "SqueezeNet: AlexNet-level accuracy with 50x fewer parameters an
 <0.5MB model size", 2016 (1602.07360). A fire module squeezes the channels by a 1x1
 convolution and expands them by 1x1 and 3x3 ones side by side. The classes are
 channels of a last convolution, of which the mean is taken after a ReLU: logits are
-never negative. ``squeezenet1_1`` pools earlier, at 2.4 times less work.
+never negative, and a class that is 0 for every image learns no more. Of few classes
+some often die so, which ``logits_activation="none"`` rules out. ``squeezenet1_1`` pools
+earlier, at 2.4 times less work.
 
 Convolutions start from He's uniform over the fan in, the last one from a normal of
 spread 0.01, as in torchvision.
@@ -42,6 +44,11 @@ class SqueezeNetHParams(ImageHParams):
     stem_kernel_size: int = hp(7, "of the first convolution of large images", min=1)
     squeeze_filters: int = hp(
         16, "of the first two modules; each two after them have as many more", min=1
+    )
+    logits_activation: str = hp(
+        "relu",
+        "of the last convolution: relu as published; none = no class can die",
+        choices=("relu", "none"),
     )
     dropout_rate: float = hp(
         0.5, "before the last convolution", min=0.0, max=0.9, tune=(0.0, 0.7)
@@ -91,7 +98,7 @@ def build(hparams: SqueezeNetHParams) -> keras.Model:
         hparams.num_classes,
         1,
         dtype="float32",
-        activation="relu",
+        activation="relu" if hparams.logits_activation == "relu" else None,
         kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
         name="logits_1x1",
     )(x)  # (batch, h, w, num_classes)
