@@ -26,6 +26,7 @@ from kzoo.training import Run, open_run, train
 
 OUT = Path("runs/benchmarks/distillation")
 SEEDS = range(5)
+STUDENT_EPOCHS = 120  # validation with the teacher has 99.56 %, with 60 epochs 98.89 %
 FEW_EPOCHS = 120  # picked by validation on seed 10, which is not among them
 
 
@@ -39,10 +40,11 @@ def percent(values: np.ndarray) -> str:
 
 def compress() -> None:
     """At least 99 % of the teacher's accuracy with at most 1/20 of its weights."""
-    rows = study(
-        "cnn", "cnn_tiny", "digits", ("kd",), OUT / "compress", seeds=len(SEEDS)
-    )
     folder = OUT / "compress"
+    seeds, epochs = len(SEEDS), STUDENT_EPOCHS
+    rows = study(
+        "cnn", "cnn_tiny", "digits", ("kd",), folder, seeds=seeds, epochs=epochs
+    )
     teachers = [open_run(folder / "teacher" / f"seed_{seed}") for seed in SEEDS]
     taught = [open_run(folder / "kd" / f"seed_{seed}") for seed in SEEDS]
     counts = [trainable_parameters(runs[0].load()) for runs in (teachers, taught)]
