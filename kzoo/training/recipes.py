@@ -31,14 +31,13 @@ class NamedRecipe:
 
 
 _SEQUENCES = {"as_sequence": True}
-# For images of 8x8, which a move by whole pixels would cut.
-_DIGITS_MOVES = ("rotation:15", "stretch:0.15", "shear:15", "translation:0.1")
 _DIGITS = Recipe(
     learning_rate=3e-3,
     weight_decay=0.05,
     warmup_steps=40,
     epochs=60,
-    augmentation=_DIGITS_MOVES,
+    # Moves by whole pixels would cut images of 8x8.
+    augmentation=("rotation:15", "stretch:0.15", "shear:15", "translation:0.1"),
     ema=0.99,
 )
 # Of convolutions over the characters of short texts.
@@ -58,15 +57,7 @@ RECIPES = {
     "vit_digits": NamedRecipe(
         ("vit_lite_2",),
         "digits",
-        Recipe(
-            learning_rate=2e-3,
-            weight_decay=0.05,
-            warmup_steps=100,
-            epochs=100,
-            clip=1.0,
-            augmentation=_DIGITS_MOVES,
-            ema=0.99,
-        ),
+        replace(_DIGITS, learning_rate=2e-3, warmup_steps=100, epochs=100, clip=1.0),
         hparams={"drop_path_rate": 0.1},
     ),
     "recurrent_digits": NamedRecipe(
@@ -253,28 +244,14 @@ RECIPES = {
     "lenet5_digits": NamedRecipe(
         ("lenet5",),
         "digits",
-        Recipe(
-            learning_rate=1e-2,
-            warmup_steps=40,
-            epochs=120,
-            augmentation=_DIGITS_MOVES,
-            ema=0.99,
-        ),
+        replace(_DIGITS, learning_rate=1e-2, weight_decay=0.0, epochs=120),
         hparams={"stem": "small"},
     ),
     # Without normalisation, so more slowly.
     "squeezenet_digits": NamedRecipe(
         ("squeezenet",),
         "digits",
-        Recipe(
-            learning_rate=1e-3,
-            weight_decay=0.05,
-            warmup_steps=100,
-            epochs=60,
-            clip=1.0,
-            augmentation=_DIGITS_MOVES,
-            ema=0.99,
-        ),
+        replace(_DIGITS, learning_rate=1e-3, warmup_steps=100, clip=1.0),
         # Of ten classes some would die under the published ReLU.
         hparams={"stem": "small", "logits_activation": "none"},
     ),
