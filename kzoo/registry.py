@@ -1,9 +1,6 @@
 """The zoo on one screen, and the one call that builds any of it."""
 
-import gc
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -148,8 +145,7 @@ def build_model(name: str, /, **values: Any) -> keras.Model:
     parts = {part: _part(name, part, values.pop(part, None)) for part in family.parts}
     chosen = hparams.replace(family.variants[name], name, values)
     try:
-        with _no_garbage_collection():
-            model = family.build(chosen, **parts)
+        model = family.build(chosen, **parts)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     model.name = name
@@ -159,23 +155,6 @@ def build_model(name: str, /, **values: Any) -> keras.Model:
         {part: _part_identity(inner) for part, inner in parts.items()},
     )
     return model
-
-
-@contextmanager
-def _no_garbage_collection() -> Iterator[None]:
-    """Python looks for no cycles meanwhile.
-
-    A build makes a hundred thousand objects that stay. What they set off, a search
-    through all that the backend has made on import, was a quarter of the time to build
-    a ``resnet50`` and half of that of a ``mobilenet_v2``.
-    """
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _part(name: str, part: str, value: Any) -> Any:

@@ -1,7 +1,6 @@
 """The registry: building, registering, replacing the head, and what errors say."""
 
 import dataclasses
-import gc
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -172,33 +171,6 @@ def test_foreign_model_has_no_head_to_replace() -> None:
     stranger = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)], name="own")
     with pytest.raises(ValueError, match="model 'own' has no kzoo identity"):
         kzoo.replace_head(stranger, 3)
-
-
-@pytest.mark.parametrize("enabled", [True, False])
-def test_garbage_collection_pauses_for_a_build_and_is_as_before_after_it(
-    zoo: None, enabled: bool
-) -> None:
-    during = []
-
-    def build(hparams: Any) -> keras.Model:
-        during.append(gc.isenabled())
-        if hparams.units == (7,):
-            raise ValueError("not this one")
-        return mlp.build(hparams)
-
-    kzoo.register(family(build=build))
-    during.clear()  # it builds one to look at
-    before = gc.isenabled()
-    try:
-        (gc.enable if enabled else gc.disable)()
-        kzoo.build_model("mlp_own")
-        assert gc.isenabled() == enabled
-        with pytest.raises(ValueError, match="mlp_own: not this one"):
-            kzoo.build_model("mlp_own", units=(7,))
-        assert gc.isenabled() == enabled
-    finally:
-        (gc.enable if before else gc.disable)()
-    assert during == [False, False]
 
 
 def test_public_function_is_not_hidden_by_the_module_of_its_name() -> None:
