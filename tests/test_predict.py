@@ -101,6 +101,77 @@ def test_an_image_of_another_size_is_brought_to_the_models(
     np.testing.assert_allclose(one.probabilities, two.probabilities, atol=0.02)
 
 
+def test_one_bad_image_of_a_folder_is_listed_and_the_others_are_answered(
+    digits: Run,
+    images: tuple[Path, np.ndarray],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    place = tmp_path / "photos"
+    shutil.copytree(images[0] / "some", place)
+    whole = (place / "3.png").read_bytes()
+    (place / "3.png").write_bytes(whole[:-25])
+    (place / "a.png").write_bytes(b"")
+    found = predict(digits, place, top=1, batch_size=4)
+    assert [Path(one.input).name for one in found] == [
+        *(f"{i}.png" for i in range(10)),
+        "a.png",
+    ]
+    failed = [one for one in found if one.error is not None]
+    assert [Path(one.input).name for one in failed] == ["3.png", "a.png"]
+    assert all(not one.classes for one in failed)
+    expected = predict(digits, images[0], top=1)
+    for number in (0, 2, 4, 9):
+        assert found[number].classes == expected[number].classes
+    out = tmp_path / "answers.csv"
+    command = ["predict", str(digits.folder), str(place), "--top", "1"]
+    assert main([*command, "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert printed.err.splitlines() == [f"error: {one.error}" for one in failed]
+    assert "9 answers are in" in printed.out
+    with open(out, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [Path(row["input"]).name for row in rows] == [
+        f"{i}.png" for i in range(10) if i != 3
+    ]
+    assert main([*command, "--json", "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert [one["error"] is None for one in json.loads(printed.out)].count(False) == 2
+    # Where none can be read, nothing is written.
+    for number in (0, 1, 2, 4, 5, 6, 7, 8, 9):
+        (place / f"{number}.png").write_text("no image")
+    out.unlink()
+    assert main([*command, "--out", str(out)]) == 2
+    assert "nor can the other 10" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_folder_is_read_as_in_training(
+    digits: Run, images: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    """Hidden files at any depth are no images; a loop of links ends."""
+    place = tmp_path / "photos"
+    shutil.copytree(images[0] / "some", place)
+    for left in (".ipynb_checkpoints/1-checkpoint.png", "._1.png", "__MACOSX/1.png"):
+        (place / left).parent.mkdir(exist_ok=True)
+        (place / left).write_bytes((place / "1.png").read_bytes())
+    (place / "again").symlink_to(place)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (place / "1.png").rename(elsewhere / "1.png")
+    (place / "more").symlink_to(elsewhere)
+    found = predict(digits, place, top=1)
+    assert [one.input for one in found] == [
+        *(str(place / f"{i}.png") for i in (0, 2, 3, 4, 5, 6, 7, 8, 9)),
+        str(place / "more" / "1.png"),
+    ]
+    photos = tmp_path / "phone"
+    photos.mkdir()
+    (photos / "a.HEIC").write_bytes(b"ftypheic")
+    with pytest.raises(ValueError, match=r"there are no images in .*, but 1 \.heic"):
+        predict(digits, photos)
+
+
 def test_texts_and_tables_of_them(
     moods: Run, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

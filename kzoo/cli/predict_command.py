@@ -4,6 +4,7 @@ import argparse
 import csv
 import dataclasses
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -47,22 +48,27 @@ def run(parsed: argparse.Namespace) -> int:
     found = predict(
         parsed.run_folder, parsed.inputs, top=parsed.top, batch_size=parsed.batch_size
     )
+    answered = [one for one in found if one.error is None]
+    code = 1 if len(answered) < len(found) else 0
+    for one in found:
+        if one.error is not None:
+            print(f"error: {one.error}", file=sys.stderr)
     many = any(
         Path(one).suffix in TABLES or (len(one) < 256 and Path(one).is_dir())
         for one in parsed.inputs
     )
     out = parsed.out or ("predictions.csv" if many else None)
     if out:
-        write(Path(out), found)
+        write(Path(out), answered)
     if parsed.json:
         print(json.dumps([dataclasses.asdict(one) for one in found]))
-        return 0
-    _print(found[:SHOWN])
-    if len(found) > SHOWN:
-        print(f"and {len(found) - SHOWN} more")
+        return code
+    _print(answered[:SHOWN])
+    if len(answered) > SHOWN:
+        print(f"and {len(answered) - SHOWN} more")
     if out:
-        print(f"{len(found)} answers are in {out}")
-    return 0
+        print(f"{len(answered)} answers are in {out}")
+    return code
 
 
 def write(path: Path, found: Sequence[Any]) -> None:

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from kzoo import weights
-from kzoo.datasets.folder import SUFFIXES
+from kzoo.datasets.image_files import find_images, kinds, log_left_out
 from kzoo.datasets.table import TABLES, decoded, raw_inputs, read_table
 from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
@@ -34,12 +34,14 @@ class Prediction:
         classes: the likeliest classes, the first one first.
         probabilities: of these.
         value: the number that a regression predicts, in the units of its targets.
+        error: why an image file could not be read, where others could; else None.
     """
 
     input: str
     classes: tuple[str, ...] = ()
     probabilities: tuple[float, ...] = ()
     value: float | None = None
+    error: str | None = None
 
 
 def predict(
@@ -60,7 +62,8 @@ def predict(
         batch_size: examples at a time; it changes the speed alone.
 
     Returns:
-        A prediction for each example, in order.
+        A prediction for each example, in order. Of an image file that cannot be read it
+        has the ``error`` and no classes; if none can be read, that is a ``ValueError``.
 
     Raises:
         FileNotFoundError: there is no such run or file.
@@ -81,19 +84,48 @@ def predict(
     else:
         alone = isinstance(inputs, str | os.PathLike)
         named = list(asked.examples([inputs] if alone else inputs))
-    found: list[Prediction] = []
+    answered: list[Prediction] = []
+    failed: dict[int, Prediction] = {}  # by its place among all
     for first in range(0, len(named), batch_size):
-        part = named[first : first + batch_size]
-        for rows in _of_one_shape([asked.read(row) for _, row in part]):
+        readable: list[tuple[str, np.ndarray]] = []
+        for place, (name, row) in enumerate(named[first : first + batch_size], first):
+            try:
+                readable.append((name, asked.read(row)))
+            except ValueError as error:
+                if not isinstance(row, Path):
+                    raise
+                failed[place] = Prediction(name, error=str(error))
+        start = 0
+        for rows in _of_one_shape([row for _, row in readable]):
             outputs = asked.outputs(rows)
-            names = [name for name, _ in part[len(found) - first :]]
+            names = [name for name, _ in readable[start : start + len(rows)]]
+            start += len(rows)
             if asked.kind == "texts":
                 _tell_unknown(names, rows, asked.preprocessing)
-            found += [
+            answered += [
                 prediction(name, output, asked.preprocessing, top)
-                for name, output in zip(names, outputs, strict=False)
+                for name, output in zip(names, outputs, strict=True)
             ]
-    return found
+    return _in_order(answered, failed)
+
+
+def _in_order(
+    answered: list[Prediction], failed: Mapping[int, Prediction]
+) -> list[Prediction]:
+    """The answers with what failed in between, at its place.
+
+    Raises:
+        ValueError: nothing was answered.
+    """
+    if failed and not answered:
+        first = next(iter(failed.values())).error
+        more = f" (nor can the other {len(failed) - 1})" if len(failed) > 1 else ""
+        raise ValueError(f"{first}{more}")
+    rest = iter(answered)
+    return [
+        failed[place] if place in failed else next(rest)
+        for place in range(len(answered) + len(failed))
+    ]
 
 
 def prediction(
@@ -225,10 +257,12 @@ def _kind_of(preprocessing: Preprocessing, known: Mapping[str, Any]) -> str:
 
 def _image_files(path: Path) -> Iterator[tuple[str, Path]]:
     if path.is_dir():
-        files = [p for p in sorted(path.rglob("*")) if p.suffix.lower() in SUFFIXES]
-        if not files:
-            raise ValueError(f"there are no images in {path}")
-        yield from ((str(file), file) for file in files)
+        found = find_images(path)
+        log_left_out(path, [found])
+        if not found.images:
+            others = f", but {kinds(found.others)}" if found.others else ""
+            raise ValueError(f"there are no images in {path}{others}")
+        yield from ((str(file), file) for file in found.images)
     elif path.is_file():
         yield str(path), path
     else:
