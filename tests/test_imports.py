@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    {"hparams", "tasks"},
+    {"hparams", "strict_json", "tasks"},
     {"layers", "losses", "preprocessing", "features", "macs"},
     {"models"},
     {"registry", "index"},

@@ -1,10 +1,10 @@
 """``kzoo convert``: weights of another zoo into a model folder, or back."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from kzoo import strict_json
 from kzoo.cli.backend import add_backend, choose
 
 SOURCES = ("timm", "torchvision", "keras", "transformers")
@@ -87,7 +87,7 @@ def _run_back(parsed: argparse.Namespace) -> int:
 def _report(parsed: argparse.Namespace, facts: dict[str, Any]) -> None:
     facts["out"] = parsed.out
     if parsed.json:
-        print(json.dumps(facts))
+        print(strict_json.dumps(facts))
         return
     for change in facts["changes"]:
         print(change)

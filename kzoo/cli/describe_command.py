@@ -1,10 +1,9 @@
 """``kzoo describe``: one model, from the index or built with changed values."""
 
 import argparse
-import json
 from typing import Any
 
-from kzoo import index
+from kzoo import index, strict_json
 from kzoo.cli.list_command import scaled
 
 
@@ -34,7 +33,7 @@ def run(parsed: argparse.Namespace) -> int:
         declared = type(find_family(parsed.name).smallest)
         entry = index.describe(parsed.name, **parse(declared, parsed.set, parsed.name))
     if parsed.json:
-        print(json.dumps(entry, indent=2))
+        print(strict_json.dumps(entry, indent=2))
     else:
         page(entry)
     return 0

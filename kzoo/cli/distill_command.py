@@ -1,10 +1,10 @@
 """``kzoo distill``: from a teacher to a run folder of its student, or to a study."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from kzoo import strict_json
 from kzoo.cli.backend import choose
 from kzoo.cli.trainers import (
     add_assignments,
@@ -110,7 +110,7 @@ def _distill(parsed: argparse.Namespace) -> int:
     path = done.folder / REPORT
     report = read_json(path) if path.exists() else None
     if parsed.json:
-        print(json.dumps({**done.metrics, "compression": report}))
+        print(strict_json.dumps({**done.metrics, "compression": report}))
         return 0
 
     from kzoo.cli.tables import scores_table
@@ -170,7 +170,7 @@ def _study(parsed: argparse.Namespace) -> int:
         **_request(parsed),
     )
     if parsed.json:
-        print(json.dumps(rows))
+        print(strict_json.dumps(rows))
         return 0
     table = Table("method", "validation", "test", "against alone", "against kd", "saw")
     for row in rows:

@@ -2,7 +2,6 @@
 
 import argparse
 import importlib.util
-import json
 import logging
 import os
 import platform
@@ -12,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 import kzoo
+from kzoo import strict_json
 from kzoo.cli.backend import PACKAGES, add_backend, choose
 
 SHOWN = ("keras", "tensorflow", "jax", "torch", "numpy", "keras-tuner")
@@ -52,7 +52,7 @@ def run(parsed: argparse.Namespace) -> int:
         "distributions": distributions(keras.config.backend()),
     }
     if parsed.json:
-        print(json.dumps(found, indent=2))
+        print(strict_json.dumps(found, indent=2))
         return 0
     for name, value in found.items():
         if name == "distributions":

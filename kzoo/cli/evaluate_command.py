@@ -1,9 +1,9 @@
 """``kzoo evaluate``: scores of a run on a split of its data."""
 
 import argparse
-import json
 from pathlib import Path
 
+from kzoo import strict_json
 from kzoo.cli.backend import add_backend, choose
 
 
@@ -33,7 +33,7 @@ def run(parsed: argparse.Namespace) -> int:
         distribution=parsed.distribution,
     )
     if parsed.json:
-        print(json.dumps({k: v for k, v in found.items() if k != "classes"}))
+        print(strict_json.dumps({k: v for k, v in found.items() if k != "classes"}))
         return 0
     from kzoo.cli.tables import scores_table
 

@@ -1,11 +1,11 @@
 """``kzoo generate``: text from a run's model."""
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from kzoo import strict_json
 from kzoo.cli.backend import add_backend, choose
 
 
@@ -60,7 +60,8 @@ def run(parsed: argparse.Namespace) -> int:
     texts = tokenizer.decode(generate(model, prompts, **options))
     if parsed.json:
         pairs = zip(parsed.prompts, texts, strict=True)
-        print(json.dumps([{"prompt": prompt, "text": text} for prompt, text in pairs]))
+        answers = [{"prompt": prompt, "text": text} for prompt, text in pairs]
+        print(strict_json.dumps(answers))
         return 0
     for text in texts:
         print(text)

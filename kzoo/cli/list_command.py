@@ -1,9 +1,8 @@
 """``kzoo list``: models of the zoo, filtered."""
 
 import argparse
-import json
 
-from kzoo import index
+from kzoo import index, strict_json
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -23,7 +22,7 @@ def run(parsed: argparse.Namespace) -> int:
     )
     entries = [index.entries()[name] for name in names]
     if parsed.json:
-        print(json.dumps([_short(entry) for entry in entries], indent=2))
+        print(strict_json.dumps([_short(entry) for entry in entries], indent=2))
         return 0
     width = max((len(name) for name in names), default=4)
     print(f"{'model':{width}}  {'weights':>11}  {'MACs':>8}  tasks")

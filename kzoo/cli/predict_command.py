@@ -3,12 +3,12 @@
 import argparse
 import csv
 import dataclasses
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from kzoo import strict_json
 from kzoo.cli.backend import add_backend, choose
 
 SHOWN = 20
@@ -61,7 +61,7 @@ def run(parsed: argparse.Namespace) -> int:
     if out:
         write(Path(out), answered)
     if parsed.json:
-        print(json.dumps([dataclasses.asdict(one) for one in found]))
+        print(strict_json.dumps([dataclasses.asdict(one) for one in found]))
         return code
     _print(answered[:SHOWN])
     if len(answered) > SHOWN:

@@ -1,9 +1,9 @@
 """``kzoo pretrain``: from a name to an encoder that learned without labels."""
 
 import argparse
-import json
 from typing import Any
 
+from kzoo import strict_json
 from kzoo.cli.backend import choose
 from kzoo.cli.trainers import (
     add_assignments,
@@ -50,7 +50,7 @@ def _pretrain(parsed: argparse.Namespace) -> int:
         **_request(parsed),
     )
     if parsed.json:
-        print(json.dumps(done.metrics))
+        print(strict_json.dumps(done.metrics))
         return 0
 
     from kzoo.cli.tables import scores_table

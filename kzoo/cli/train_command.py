@@ -1,10 +1,10 @@
 """``kzoo train``: from a name to a trained, plotted, reloadable model."""
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
+from kzoo import strict_json
 from kzoo.cli.backend import choose
 from kzoo.cli.trainers import (
     SHORT,
@@ -75,7 +75,7 @@ def _train(parsed: argparse.Namespace) -> int:
         **request,
     )
     if parsed.json:
-        print(json.dumps(done.metrics))
+        print(strict_json.dumps(done.metrics))
         return 0
 
     from kzoo.cli.tables import scores_table

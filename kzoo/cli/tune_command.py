@@ -1,13 +1,13 @@
 """``kzoo tune``: from a name to a sweep over its hyper-parameters."""
 
 import argparse
-import json
 import logging
 import shlex
 import sys
 from pathlib import Path
 from typing import Any
 
+from kzoo import strict_json
 from kzoo.cli.backend import add_backend, choose
 from kzoo.cli.trainers import add_assignments, check_name, settings_of
 
@@ -138,7 +138,7 @@ def _tune(parsed: argparse.Namespace) -> int:
     if parsed.json:
         best = {key: sweep.best[key] for key in ("trial", "objectives", "rebuild")}
         told = {"best": best, "trials": sweep.trials, "retrain": tested}
-        print(json.dumps(told))
+        print(strict_json.dumps(told))
         return 0
     best = sweep.best
     scores = ", ".join(f"{k} {v:.4g}" for k, v in best["objectives"].items())
@@ -165,10 +165,13 @@ def _replay(parsed: argparse.Namespace) -> int:
         raise FileNotFoundError(f"there is no folder {parsed.out}")
     then, now = replay(parsed.out, parsed.replay)
     if parsed.json:
-        print(json.dumps({"then": then, "now": now}))
+        print(strict_json.dumps({"then": then, "now": now}))
         return 0
+    from kzoo.cli.tables import shown
+
     names = [name for name in then if name != "classes"]
     for name in names:
         same = "the same" if then[name] == now[name] else "not the same"
-        print(f"{name}: {then[name]:.6g} then, {now[name]:.6g} now: {same}")
+        before, after = (shown(scores[name], ".6g") for scores in (then, now))
+        print(f"{name}: {before} then, {after} now: {same}")
     return 0 if all(then[name] == now[name] for name in names) else 1

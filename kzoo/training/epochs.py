@@ -49,7 +49,7 @@ class Validation(keras.callbacks.Callback):
         self.kept = kept
         self.dataset = dataset
         self.best_epoch = 0
-        self.best_value: tuple[float, float] | None = None
+        self.best_value: tuple[float, float, float] | None = None
         self.best_weights: list[np.ndarray] = []
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
@@ -78,12 +78,12 @@ class Validation(keras.callbacks.Callback):
         for weight, value in zip(self.kept.weights, self.best_weights, strict=True):
             weight.assign(value)
 
-    def _value(self, found: dict[str, Any]) -> tuple[float, float]:
-        """Greater is better."""
+    def _value(self, found: dict[str, Any]) -> tuple[float, float, float]:
+        """Greater is better; a score that is not defined is less than any other."""
         metric = found[self.task.metrics[0]]
         sign = 1.0 if self.task.higher_is_better else -1.0
-        score = sign * metric if np.isfinite(metric) else -np.inf
-        return score, -found["loss"]
+        defined = bool(np.isfinite(metric))
+        return float(defined), sign * metric if defined else 0.0, -found["loss"]
 
 
 class Finite(keras.callbacks.Callback):

@@ -17,6 +17,7 @@ from kzoo.datasets.few_labels import few_labels
 from kzoo.datasets.loading import Prefetched
 from kzoo.generation import generate
 from kzoo.registry import build_model, find_family
+from kzoo.strict_json import finite_or_none
 from kzoo.tasks import get_task
 from kzoo.training.metrics import Answers, answers, class_scores, joined, scores
 from kzoo.training.plan import as_asked
@@ -45,7 +46,8 @@ def evaluate(
 
     Returns:
         ``{"loss": ..., "accuracy": ...}`` and ``classes``, a list of scores by class;
-        for a regression ``loss, r2, mse, mae``.
+        for a regression ``loss, r2, mse, mae``. None where the data do not define a
+        score, such as R² of targets that are all the same.
 
     Raises:
         FileNotFoundError: the folder, or a file in it, is missing.
@@ -66,7 +68,8 @@ def evaluate(
         model = weights.load(opened.folder)
         if data.spec.task == "reconstruction":
             model = build_model("autoencoding", autoencoder=model)
-        return split_scores(model, data, split, batch_size)
+        found = split_scores(model, data, split, batch_size)
+        return dict(finite_or_none(found))
 
 
 def run_data(run: Run, dataset: Any) -> Dataset:

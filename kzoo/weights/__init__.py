@@ -19,6 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from kzoo import strict_json
 from kzoo.distribution import current
 from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
@@ -225,7 +226,8 @@ def read_json(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing")
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text, parse_constant=lambda word: None)  # NaN of old runs
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
     if not isinstance(value, dict):
@@ -234,8 +236,8 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Readable JSON, in one step."""
-    write_text(path, json.dumps(value, indent=2) + "\n")
+    """Readable JSON, in one step; numbers that are not finite are null."""
+    write_text(path, strict_json.dumps(value, indent=2) + "\n")
 
 
 def write_text(path: Path, text: str) -> None:
