@@ -119,9 +119,9 @@ ROWS = "text,label\n" + "".join(f"text {i},{i % 2}\n" for i in range(40))
         ("label\n1\n2\n", {}, "a.csv has no column beside 'label'"),
         ("text,label\na,1\nb,1\n", {}, "'label' holds the one class '1'"),
         (
-            ROWS + "z,9\n" * 2,
-            {"seed": 1},
-            "the class '9' has no training example (2 in",
+            "text,label,part\n" + "a,1,train\nb,2,train\nc,9,test\nd,1,validation\n",
+            {"split": "part", "label": "label"},
+            "the class '9' has no training example (1 in",
         ),
         (
             "x,y,label\n1,2,0\n3,four,1\n",

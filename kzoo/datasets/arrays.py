@@ -1,14 +1,20 @@
 """Arrays of the caller's own as a dataset."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from kzoo.datasets.dataset import Dataset, Spec
-from kzoo.datasets.embedded import hashed_splits, stratified_splits
 from kzoo.datasets.examples import Split, fingerprint
+from kzoo.datasets.splits import (
+    SPLITS,
+    fair_parts,
+    parted,
+    rows_of,
+    stratified_rows,
+)
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp
 from kzoo.preprocessing import Preprocessing, standardized
@@ -16,7 +22,6 @@ from kzoo.tasks import get_task
 
 # Inputs that may have a label each step.
 STEPS = ("tokens", "features")
-_SPLITS = ("train", "validation", "test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,7 +105,8 @@ def _pairs_of_texts(given: dict[str, Any], options: ArraysOptions) -> Dataset:
     if "all" in splits:
         inputs, labels = given["all"]
         keys = [f"{a}\0{b}".encode() for a, b in zip(*inputs.values(), strict=True)]
-        splits = hashed_splits(inputs, labels, keys, options.seed)
+        parts = fair_parts(keys, None, options.seed)
+        splits = parted(inputs, labels, rows_of(parts))
     for name, split in splits.items():
         if not len(split):
             raise ValueError(f"there are too few examples: no {name} example")
@@ -112,12 +118,12 @@ def _pairs_of_texts(given: dict[str, Any], options: ArraysOptions) -> Dataset:
 
 def _as_splits(source: Any) -> dict[str, tuple[Any, np.ndarray]]:
     if isinstance(source, Mapping):
-        if set(source) != set(_SPLITS):
+        if set(source) != set(SPLITS):
             raise ValueError(
-                f"a dict of arrays has the splits {', '.join(_SPLITS)}; "
+                f"a dict of arrays has the splits {', '.join(SPLITS)}; "
                 f"got {', '.join(map(str, source)) or 'none'}"
             )
-        return {name: _pair(source[name], name) for name in _SPLITS}
+        return {name: _pair(source[name], name) for name in SPLITS}
     return {"all": _pair(source, "the data")}
 
 
@@ -211,25 +217,37 @@ def _split(
     if "all" not in given:
         return {name: Split(*pair) for name, pair in given.items()}
     inputs, labels = given["all"]
+    keys = (row.encode() if isinstance(row, str) else row.tobytes() for row in inputs)
     if regression or labels.ndim == 2:
-        keys = [
-            row.encode() if isinstance(row, str) else row.tobytes() for row in inputs
-        ]
-        splits = hashed_splits(inputs, labels, keys, seed)
+        rows = rows_of(fair_parts(keys, None, seed))
     else:
-        classes, counts = np.unique(labels, return_counts=True)
-        needed = max(20, 10 * len(classes))
-        if counts.min() < 3 or len(labels) < needed:
-            raise ValueError(
-                f"{len(labels)} examples are too few to split: each class needs 3 at "
-                f"least, and {len(classes)} classes together {needed}; or pass a dict "
-                "of splits"
-            )
-        splits = stratified_splits(inputs, labels, seed)
+        rows = _stratified(keys, labels, seed)
+    splits = parted(inputs, labels, rows)
     for name, split in splits.items():
         if not len(split):
             raise ValueError(f"{len(labels)} examples are too few: no {name} example")
     return splits
+
+
+def _stratified(
+    keys: Iterable[bytes], labels: np.ndarray, seed: int
+) -> dict[str, np.ndarray]:
+    """The examples of each split, each class in its share."""
+    classes, counts = np.unique(labels, return_counts=True)
+    if counts.min() < 3:
+        raise ValueError(
+            f"{len(labels)} examples are too few to split: each class needs 3 at "
+            f"least, and {classes[counts.argmin()]} has {counts.min()}; or pass a dict "
+            "of splits"
+        )
+    if len(labels) < max(20, 10 * len(classes)):  # too few for scikit-learn's
+        return rows_of(fair_parts(keys, labels, seed))
+    rows = stratified_rows(labels, seed)
+    parts = np.empty(len(labels), int)
+    for i, name in enumerate(SPLITS):
+        parts[rows[name]] = i
+    mended = fair_parts(keys, labels, seed, parts=parts)
+    return rows if (mended == parts).all() else rows_of(mended)
 
 
 def _least(labels: np.ndarray) -> int:

@@ -11,8 +11,9 @@ from typing import Literal
 
 from kzoo.datasets.batches import philox
 from kzoo.datasets.dataset import Dataset
-from kzoo.datasets.embedded import Options, split_of
+from kzoo.datasets.embedded import Options
 from kzoo.datasets.pairs import from_pairs
+from kzoo.datasets.splits import split_of
 from kzoo.hparams import hp
 
 LOCALES = (

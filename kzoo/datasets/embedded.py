@@ -1,14 +1,14 @@
 """The sets that come with the packages kzoo needs anyway; no download."""
 
-import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from kzoo.datasets.dataset import Dataset, Spec
 from kzoo.datasets.examples import Split, fingerprint
+from kzoo.datasets.splits import hashed_splits, stratified_splits
 from kzoo.hparams import HParams, hp
 from kzoo.preprocessing import Preprocessing, standardized
 
@@ -143,46 +143,3 @@ def tabular_regression(
             target_scale=target_scale[0],
         ),
     )
-
-
-def stratified_splits(
-    inputs: np.ndarray, labels: np.ndarray, seed: int
-) -> dict[str, Split]:
-    """70/10/20, each class in its share."""
-    from sklearn.model_selection import train_test_split
-
-    rows = np.arange(len(labels))
-    rest, test = train_test_split(
-        rows, test_size=0.2, stratify=labels, random_state=seed
-    )
-    train, validation = train_test_split(
-        rest, test_size=0.125, stratify=labels[rest], random_state=seed
-    )
-    parts = {"train": train, "validation": validation, "test": test}
-    return {name: Split(inputs[part], labels[part]) for name, part in parts.items()}
-
-
-def hashed_splits(
-    inputs: Any, labels: np.ndarray, keys: list[bytes], seed: int
-) -> dict[str, Split]:
-    """About 70/10/20 by a hash of the key: equal keys stay together."""
-    drawn = np.array([split_of(key, seed) for key in keys])
-    whole = Split(inputs, labels)
-    return {
-        name: Split(whole.rows(np.flatnonzero(drawn == name)), labels[drawn == name])
-        for name in ("train", "validation", "test")
-    }
-
-
-def split_of(key: bytes, seed: int) -> str:
-    """Which split an example of this key is in: about 70/10/20."""
-    draw = hashed_draws(seed, [key])[0]
-    if draw < 0.7:
-        return "train"
-    return "validation" if draw < 0.8 else "test"
-
-
-def hashed_draws(seed: int, keys: Iterable[bytes]) -> np.ndarray:
-    """A number in [0, 1) for each key, that is the key's own."""
-    digests = (hashlib.sha256(f"{seed}/".encode() + key).digest() for key in keys)
-    return np.array([int.from_bytes(one[:8], "big") / 2**64 for one in digests])

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets.dataset import Dataset, Spec
-from kzoo.datasets.embedded import Options, hashed_draws
+from kzoo.datasets.embedded import Options
 from kzoo.datasets.examples import fingerprint
 from kzoo.datasets.loading import kept_if_small, parallel_map
+from kzoo.datasets.splits import SPLITS, fair_parts
 from kzoo.hparams import hp, in_short
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.images import orientation, read_image
@@ -227,16 +228,15 @@ def _check_split(
 def _split(root: Path, found: dict[str, Files], seed: int) -> dict[str, Files]:
     """Training, validation and test files."""
     if "validation" in found:
-        return {name: found[name] for name in ("train", "validation", "test")}
+        return {name: found[name] for name in SPLITS}
     everything = found.get("all") or found["train"]
     keys = [file.relative_to(root).as_posix().encode() for _, file in everything]
-    draws = hashed_draws(seed, keys)
-    if "test" in found:
-        draws *= 0.8  # 7 to 1, as where the test split is drawn, too
-    parts: dict[str, Files] = {"train": [], "validation": [], "test": []}
-    for pair, draw in zip(everything, draws, strict=True):
-        name = "train" if draw < 0.7 else "validation" if draw < 0.8 else "test"
-        parts[name].append(pair)
+    classes = sorted({name for name, _ in everything})
+    labels = np.array([classes.index(name) for name, _ in everything])
+    drawn = fair_parts(keys, labels, seed, names=classes, held_out="test" in found)
+    parts: dict[str, Files] = {name: [] for name in SPLITS}
+    for pair, part in zip(everything, drawn.tolist(), strict=True):
+        parts[SPLITS[part]].append(pair)
     return parts | {"test": found["test"]} if "test" in found else parts
 
 

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets.dataset import Dataset, Spec
-from kzoo.datasets.embedded import Options, split_of
+from kzoo.datasets.embedded import Options
 from kzoo.datasets.examples import Split, fingerprint
+from kzoo.datasets.splits import SPLITS, split_of
 from kzoo.hparams import hp
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import PAD, UNKNOWN, Tokenizer, train_tokenizer
 
-SPLITS = ("train", "validation", "test")
 # How the files of a split are called; Penn Treebank's are ptb.train.txt and so on.
 SPLIT_WORDS = {"train": "train", "valid": "validation", "dev": "validation"}
 SPLIT_WORDS |= {"validation": "validation", "test": "test"}

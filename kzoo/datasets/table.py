@@ -19,7 +19,6 @@ import numpy as np
 
 from kzoo.datasets.arrays import ArraysOptions, from_arrays
 from kzoo.datasets.dataset import Dataset
-from kzoo.datasets.embedded import hashed_splits
 from kzoo.datasets.examples import Split
 from kzoo.datasets.folder import (
     SUFFIXES,
@@ -30,11 +29,11 @@ from kzoo.datasets.folder import (
 )
 from kzoo.datasets.labeling import labelled_words
 from kzoo.datasets.pairs import chosen_pairs
+from kzoo.datasets.splits import SPLITS, fair_parts, grouped_parts, parted, rows_of
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp, nearest
 from kzoo.preprocessing.images import read_image
 
-SPLITS = ("train", "validation", "test")
 TABLES = (".csv", ".tsv")
 WRITTEN = ("translation", "summarization")
 
@@ -47,6 +46,9 @@ class TableOptions(TextOptions, ImageOptions):
     label: str | None = hp(None, "the column to predict; none = the last one")
     split: str | None = hp(
         None, "a column of train, validation and test; none = split by a hash"
+    )
+    groups: str | None = hp(
+        None, "a column of groups, such as patients: the rows of one are in one split"
     )
     task: str | None = hp(
         None,
@@ -174,9 +176,12 @@ def from_csv(path: str, options: TableOptions) -> Dataset:
         ValueError: the file or its columns are not as they should be.
     """
     table = read_table(path)
-    label = options.label or [c for c in table.header if c != options.split][-1]
+    apart = [name for name in (options.split, options.groups) if name is not None]
+    for name in apart:
+        table.column(name)  # is there one?
+    label = options.label or [c for c in table.header if c not in apart][-1]
     columns = options.inputs or tuple(
-        name for name in table.header if name not in (label, options.split)
+        name for name in table.header if name not in (label, *apart)
     )
     if not columns:
         raise ValueError(f"{table.path} has no column beside {label!r}")
@@ -313,8 +318,21 @@ def _splits(
     options: TableOptions,
     classes: tuple[str, ...],
 ) -> dict[str, Split]:
-    """By the column that says so, or by a hash of the inputs."""
-    if options.split is None:
+    """By the column that says so, by groups, or by a hash of the inputs."""
+    if options.split is not None and options.groups is not None:
+        raise ValueError(
+            f"{table.path}: split={options.split} says the splits already; "
+            f"groups={options.groups} is for splits that are drawn"
+        )
+    known = labels if classes else None
+    if options.groups is not None:
+        groups = [field.strip() for field in table.column(options.groups)]
+        try:
+            parts = grouped_parts(groups, known, options.seed, names=classes)
+        except ValueError as error:
+            raise ValueError(f"{table.path}, {options.groups!r}: {error}") from None
+        splits = parted(inputs, labels, rows_of(parts))
+    elif options.split is None:
         rows = inputs
         if isinstance(inputs, dict):
             rows = [f"{a}\0{b}" for a, b in zip(*inputs.values(), strict=True)]
@@ -322,7 +340,8 @@ def _splits(
             one.tobytes() if isinstance(one, np.ndarray) else str(one).encode()
             for one in rows
         ]
-        splits = hashed_splits(inputs, labels, keys, options.seed)
+        parts = fair_parts(keys, known, options.seed, names=classes)
+        splits = parted(inputs, labels, rows_of(parts))
     else:
         where = [name.strip() for name in table.column(options.split)]
         for name, line in zip(where, table.lines, strict=True):

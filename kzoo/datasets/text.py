@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets.dataset import Dataset, Spec
-from kzoo.datasets.embedded import Options, hashed_splits
+from kzoo.datasets.embedded import Options
 from kzoo.datasets.examples import Examples, fingerprint
+from kzoo.datasets.splits import hashed_splits
 from kzoo.hparams import hp, nearest
 from kzoo.preprocessing import Preprocessing, standardized
 from kzoo.preprocessing.text import (

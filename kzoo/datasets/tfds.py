@@ -22,12 +22,12 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets.dataset import Dataset
-from kzoo.datasets.embedded import hashed_draws
 from kzoo.datasets.examples import Split
 from kzoo.datasets.folder import ImageOptions, images_dataset
 from kzoo.datasets.language import from_texts
 from kzoo.datasets.loading import parallel_map
 from kzoo.datasets.pairs import chosen_pairs
+from kzoo.datasets.splits import hashed_draws
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp
 from kzoo.preprocessing.images import read_image
