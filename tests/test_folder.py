@@ -278,7 +278,10 @@ def few(root: Path) -> None:
         (no_class, "there are no images in {}: expected one folder for each class"),
         (one_class, "{} has one class alone, 'cat'; two are needed"),
         (one_image, "class 'dog' in {} has 1 image; it needs one to learn from and"),
-        (two_validations, "{} has both a validation and a val folder"),
+        (
+            two_validations,
+            "{} has two folders for the validation split, val and validation",
+        ),
         (no_test_images, "there are no images in {}/test: expected one folder for"),
         (few, "in {} is in the "),
     ],

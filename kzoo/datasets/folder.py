@@ -6,39 +6,40 @@ Files are decoded when their batch is made; small sets stay in memory after that
 """
 
 import logging
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from functools import partial
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from kzoo.datasets.dataset import Dataset, Spec
-from kzoo.datasets.embedded import Options
-from kzoo.datasets.examples import fingerprint
-from kzoo.datasets.loading import kept_if_small, parallel_map
+from kzoo.datasets.dataset import Dataset
+from kzoo.datasets.image_files import (
+    SUFFIXES,
+    Found,
+    find_images,
+    kinds,
+    log_left_out,
+    similar_names,
+    visible_folders,
+)
+from kzoo.datasets.images import ImageFiles, ImageOptions, images_dataset, reading
+from kzoo.datasets.loading import parallel_map
 from kzoo.datasets.splits import SPLITS, fair_parts
 from kzoo.hparams import hp, in_short
-from kzoo.preprocessing import Preprocessing
-from kzoo.preprocessing.images import orientation, read_image
+from kzoo.preprocessing.images import read_image
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".ppm", ".tif", ".tiff", ".webp")
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImageOptions(Options):
-    """Options of images that are read as they are needed."""
-
-    image_size: int | tuple[int, int] | None = hp(
-        None, "height and width; none = the images' own if they agree, else 224", min=1
-    )
-    channels: int | None = hp(
-        None, "none = 1 if all images are grey, else 3", choices=(None, 1, 3, 4)
-    )
-    memory: int = hp(1024, "MiB in which all decoded images must fit to stay", min=0)
+# What folders of splits are called, in any case; "Training_set" and "val2017" too.
+SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("validation", "val", "valid", "validate", "dev", "development"),
+    "test": ("test", "testing", "eval", "evaluation"),
+}
+SUFFIX_OF_SPLITS = re.compile(
+    r"[\s_.-]*(sets?|data|dataset|splits?|images|imgs)?[\s_.-]*((19|20)\d\d)?$"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,156 +51,173 @@ class FolderOptions(ImageOptions):
     )
 
 
-@dataclass(frozen=True)
-class ImageFiles:
-    """Examples of one split that are image files.
-
-    Attributes:
-        files: their paths.
-        labels: (examples,).
-        keys: what tells each file from others, for the fingerprint.
-        read: from a path to the image.
-    """
-
-    files: Sequence[Path]
-    labels: np.ndarray
-    keys: Sequence[bytes] = field(repr=False)
-    read: Any = read_image
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def rows(self, index: np.ndarray) -> np.ndarray:
-        """The images of these examples (examples, height, width, channels)."""
-        return np.stack(parallel_map(self.read, [self.files[i] for i in index]))
-
-    def contents(self) -> Iterator[bytes]:
-        """Names and sizes of the files, and the labels."""
-        yield from self.keys
-        yield self.labels.tobytes()
-
-
 def from_folder(path: str, options: FolderOptions) -> Dataset:
     """The images under a folder, each in the folder of its class.
 
-    Folders ``train``, ``validation`` (or ``val``) and ``test`` on top of these are the
-    splits. Where one of the last two is missing, the other one is the test split, and
-    an eighth of the training images validates. Without them each file is in a split by
-    a hash of its path: 70, 10 and 20 %.
+    Folders of splits on top of these, such as ``train``, ``val`` and ``Test``, are the
+    splits; see ``SPLIT_NAMES``. Where validation or test is missing, the other one is
+    the test split, and an eighth of the training images validates. Without such
+    folders each file is in a split by a hash of its path: 70, 10 and 20 %.
 
     Raises:
-        ValueError: no such folder, no classes or images, or too few of one class.
+        ValueError: no such folder, no classes or images, too few of one class, or
+            folders that may be splits or classes.
     """
     root = Path(path).expanduser()
     if not root.is_dir():
         raise ValueError(f"folder:{path}: there is no folder {root}")
-    found = _listed(root)
+    folders = _split_folders(root)
+    found = {split: _files(folder, root) for split, folder in folders.items()}
     classes = sorted({name for files in found.values() for name, _ in files})
     for split, files in found.items():
-        _check(root, split, files, classes)
-    paths = [file for files in found.values() for _, file in files]
-    left_out = set(_damaged(paths)) if options.skip_corrupt else set()
-    if left_out:
+        _check(folders[split], split, files, classes)
+    for group in similar_names(classes):
         log.warning(
-            "%s of %s images under %s cannot be read and are left out, such as %s",
-            len(left_out),
-            len(paths),
+            "%s are %s classes of %s, though their names hardly differ",
+            " and ".join(map(repr, group)),
+            len(group),
             root,
-            min(left_out),
         )
-        found = {
-            split: [pair for pair in files if pair[1] not in left_out]
-            for split, files in found.items()
-        }
+    if options.skip_corrupt:
+        found = _without_damaged(root, found)
         for split, files in found.items():
-            _check(root, split, files, classes)
+            _check(folders[split], split, files, classes)
     paths = [file for files in found.values() for _, file in files]
-    size, channels = common_shape(paths, options)
+    read = reading(paths, options, ADVICE)
     parts = _split(root, found, options.seed)
     splits = {}
     for split, files in parts.items():
         labels = np.array([classes.index(name) for name, _ in files], "int32")
         _check_split(root, split, labels, classes, options.seed)
-        keys = [
-            f"{file.relative_to(root).as_posix()} {file.stat().st_size} ".encode()
-            for _, file in files
-        ]
-        read = partial(read_image, size=size, channels=channels)
+        keys = [read.key(file.relative_to(root).as_posix(), file) for _, file in files]
         splits[split] = ImageFiles([file for _, file in files], labels, keys, read)
     return images_dataset(
-        f"folder:{path}", options, splits, tuple(classes), size, channels
+        f"folder:{path}", options, splits, tuple(classes), read.size, read.channels
     )
 
 
-def images_dataset(
-    name: str,
-    options: ImageOptions,
-    splits: dict[str, Any],
-    classes: tuple[str, ...],
-    size: tuple[int, int],
-    channels: int,
-) -> Dataset:
-    """Classified images of 8 bits as a dataset; they are scaled to [0, 1]."""
-    return Dataset(
-        name=name,
-        options=options.to_json(),
-        splits=kept_if_small(splits, (*size, channels), options.memory),
-        spec=Spec(
-            task="image-classification",
-            inputs="images",
-            hparams={
-                "image_size": size[0] if size[0] == size[1] else size,
-                "channels": channels,
-                "num_classes": len(classes),
-            },
-            classes=classes,
-            fingerprint=fingerprint(splits),
-        ),
-        preprocessing=Preprocessing((0.0,), (255.0,), classes=classes, image_size=size),
-    )
-
-
+ADVICE = "; --data skip_corrupt=true leaves such files out"
 Files = list[tuple[str, Path]]  # the class's name and the file
 
 
-def _listed(root: Path) -> dict[str, Files]:
-    """The files of each split that has a folder of its own, or of "all"."""
-    names = {path.name for path in root.iterdir() if path.is_dir()}
-    held_out = [name for name in ("validation", "val", "test") if name in names]
-    if "train" not in names or not held_out:
-        return {"all": _files(root)}
-    if {"validation", "val"} <= names:
-        raise ValueError(f"{root} has both a validation and a val folder")
-    splits = {"val": "validation"}
-    found = {splits.get(name, name): _files(root / name) for name in held_out}
-    if len(found) == 1:
-        (only,) = found.values()
-        found = {"test": only}
-    return {"train": _files(root / "train"), **found}
+def _split_folders(root: Path) -> dict[str, Path]:
+    """The folder of each split, or of "all" where the folders are classes.
 
-
-def _files(folder: Path) -> Files:
-    found = []
-    for part in sorted(folder.iterdir()):
-        if part.is_dir() and not part.name.startswith("."):
-            files = sorted(
-                file
-                for file in part.rglob("*")
-                if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+    Raises:
+        ValueError: folders that may be either, or two of one split.
+    """
+    named: dict[str, list[Path]] = {}
+    others = []
+    for folder in visible_folders(root):
+        split = split_named(folder.name)
+        if split is None:
+            others.append(folder)
+        else:
+            named.setdefault(split, []).append(folder)
+    likely = sorted(folder for folders in named.values() for folder in folders)
+    if not likely:
+        return {"all": root}
+    others = [folder for folder in others if find_images(folder, root).images]
+    shown = ", ".join(folder.name for folder in likely)
+    complete = "train" in named and len(named) > 1
+    hold_classes = any(_holds_classes(folder, root) for folder in likely)
+    if others and not hold_classes and not complete:
+        log.warning(
+            "%s in %s, which holds images itself, is a class, not a split", shown, root
+        )
+        return {"all": root}
+    if others and not (hold_classes and complete):
+        raise ValueError(
+            f"{root} holds {shown}, named as a split is, beside {_shown(others)}: put "
+            "all classes into folders train, validation and test, or rename it"
+        )
+    for split, folders in named.items():
+        if len(folders) > 1:
+            raise ValueError(
+                f"{root} has two folders for the {split} split, "
+                f"{' and '.join(folder.name for folder in folders)}: leave one"
             )
-            found += [(part.name, file) for file in files]
-    return found
+    if not complete:
+        only = likely[0]
+        hint = (
+            f", or give folder:{only} to split its images" if len(likely) == 1 else ""
+        )
+        raise ValueError(
+            f"{root} has the folder {shown} of a split, and "
+            f"{'no other' if 'train' in named else 'none of the training split'}: add "
+            f"{'validation or test' if 'train' in named else 'train'}{hint}"
+        )
+    if others:
+        log.warning("%s has the splits %s; %s left out", root, shown, _shown(others))
+    order = [split for split in SPLIT_NAMES if split in named]
+    if len(order) == 2:
+        return {"train": named["train"][0], "test": named[order[1]][0]}
+    return {split: named[split][0] for split in order}
 
 
-def _check(root: Path, split: str, files: Files, classes: Sequence[str]) -> None:
-    where = root if split == "all" else root / split
+def split_named(name: str) -> str | None:
+    """The split that a folder of this name holds.
+
+    >>> [split_named(name) for name in ("Train", "valid", "test_set", "cat")]
+    ['train', 'validation', 'test', None]
+    """
+    word = SUFFIX_OF_SPLITS.sub("", name.strip().casefold())
+    return next((key for key, words in SPLIT_NAMES.items() if word in words), None)
+
+
+def _holds_classes(folder: Path, root: Path) -> bool:
+    """Whether there are images in its subfolders, and none in itself."""
+    images = find_images(folder, root).images
+    return bool(images) and all(image.parent != folder for image in images)
+
+
+def _shown(folders: Sequence[Path]) -> str:
+    return in_short([f"{folder.name}/" for folder in folders], 3)
+
+
+def _files(folder: Path, root: Path) -> Files:
+    """The images of each class folder, sorted; what is left out is logged."""
+    parts = {part: find_images(part, root) for part in visible_folders(folder)}
+    loose = [
+        path
+        for path in folder.iterdir()
+        if path.suffix.lower() in SUFFIXES and path.is_file()
+    ]
+    loose = [path for path in loose if not path.name.startswith(".")]
+    if loose and any(part.images for part in parts.values()):
+        log.warning(
+            "%s image%s directly in %s, such as %s, in no class, and left out",
+            len(loose),
+            " lies" if len(loose) == 1 else "s lie",
+            folder,
+            min(loose),
+        )
+    for part, found in parts.items():
+        if not found.images:
+            log.warning("%s is no class: %s", part, _why_empty(found))
+    log_left_out(folder, parts.values())
+    return [(part.name, file) for part, found in parts.items() for file in found.images]
+
+
+def _why_empty(found: Found) -> str:
+    if not found.others:
+        return "it holds no image"
+    return f"it holds no image that kzoo reads, but {kinds(found.others)}"
+
+
+def _check(folder: Path, split: str, files: Files, classes: Sequence[str]) -> None:
     if not files:
         raise ValueError(
-            f"there are no images in {where}: expected one folder for each class, with "
-            f"files that end in {', '.join(SUFFIXES)}"
+            f"there are no images in {folder}: expected one folder for each class, "
+            f"with files that end in {', '.join(SUFFIXES)}{_what_is_there(folder)}"
         )
     if len(classes) < 2:
-        raise ValueError(f"{root} has one class alone, {classes[0]!r}; two are needed")
+        inner = folder / classes[0]
+        nested = sum(bool(find_images(sub).images) for sub in visible_folders(inner))
+        hint = f"; is it folder:{inner}?" if nested > 1 else ""
+        raise ValueError(
+            f"{folder} has one class alone, {classes[0]!r}; two are needed{hint}"
+        )
     if split == "all":
         counted = dict.fromkeys(classes, 0)
         for name, _ in files:
@@ -207,10 +225,18 @@ def _check(root: Path, split: str, files: Files, classes: Sequence[str]) -> None
         for name, number in counted.items():
             if number < 2:
                 raise ValueError(
-                    f"class {name!r} in {root} has {number or 'no'} "
+                    f"class {name!r} in {folder} has {number or 'no'} "
                     f"image{'' if number else 's'}; it needs one to learn from and one "
                     "to be tested on, at least"
                 )
+
+
+def _what_is_there(folder: Path) -> str:
+    """The end of an error: files of other kinds, or images in no class folder."""
+    found = find_images(folder)
+    if found.images:
+        return f"; {found.images[0]} is in none"
+    return f"; there are {kinds(found.others)}" if found.others else ""
 
 
 def _check_split(
@@ -240,6 +266,24 @@ def _split(root: Path, found: dict[str, Files], seed: int) -> dict[str, Files]:
     return parts | {"test": found["test"]} if "test" in found else parts
 
 
+def _without_damaged(root: Path, found: Mapping[str, Files]) -> dict[str, Files]:
+    """The files that can be decoded; the others are logged."""
+    paths = [file for files in found.values() for _, file in files]
+    left_out = set(_damaged(paths))
+    if left_out:
+        log.warning(
+            "%s of %s images under %s cannot be read and are left out, such as %s",
+            len(left_out),
+            len(paths),
+            root,
+            min(left_out),
+        )
+    return {
+        split: [pair for pair in files if pair[1] not in left_out]
+        for split, files in found.items()
+    }
+
+
 def _damaged(paths: Sequence[Path]) -> list[Path]:
     """The files that cannot be decoded."""
 
@@ -252,36 +296,3 @@ def _damaged(paths: Sequence[Path]) -> list[Path]:
 
     sounds = parallel_map(sound, paths)
     return [path for path, good in zip(paths, sounds, strict=True) if not good]
-
-
-def common_shape(
-    paths: Sequence[Path], options: ImageOptions
-) -> tuple[tuple[int, int], int]:
-    """Height and width, and channels, by the files' headers where not given."""
-    found = set(parallel_map(_header, paths))
-    sizes = {size for size, _ in found}
-    size = options.image_size
-    if size is None:
-        size = next(iter(sizes)) if len(sizes) == 1 else 224
-        if len(sizes) > 1:
-            shown = in_short(sorted(f"{h}x{w}" for h, w in sizes), 3)
-            log.info("images of %s: all are brought to 224x224", shown)
-    grey = all(is_grey for _, is_grey in found)
-    channels = options.channels or (1 if grey else 3)
-    return (size, size) if isinstance(size, int) else (size[0], size[1]), channels
-
-
-def _header(path: Path) -> tuple[tuple[int, int], bool]:
-    """Height and width of an image, and whether it is grey."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as image:
-            turned = orientation(image) > 4  # a camera on its side
-            size = (image.width, image.height) if turned else image.size[::-1]
-            return size, image.mode in ("1", "L", "LA") or image.mode.startswith("I;16")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(
-            f"{path} is no image that can be read: {error}; --data skip_corrupt=true "
-            "leaves such files out"
-        ) from None

@@ -11,7 +11,6 @@ import io
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +19,13 @@ import numpy as np
 from kzoo.datasets.arrays import ArraysOptions, from_arrays
 from kzoo.datasets.dataset import Dataset
 from kzoo.datasets.examples import Split
-from kzoo.datasets.folder import (
-    SUFFIXES,
-    ImageFiles,
-    ImageOptions,
-    common_shape,
-    images_dataset,
-)
+from kzoo.datasets.image_files import SUFFIXES
+from kzoo.datasets.images import ImageFiles, ImageOptions, images_dataset, reading
 from kzoo.datasets.labeling import labelled_words
 from kzoo.datasets.pairs import chosen_pairs
 from kzoo.datasets.splits import SPLITS, fair_parts, grouped_parts, parted, rows_of
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp, nearest
-from kzoo.preprocessing.images import read_image
 
 TABLES = (".csv", ".tsv")
 WRITTEN = ("translation", "summarization")
@@ -258,18 +251,17 @@ def _images(
     missing = next((file for file in files if not file.is_file()), None)
     if missing is not None:
         raise FileNotFoundError(f"{name} names {missing}, which is no file")
-    size, channels = common_shape(files, options)
-    read = partial(read_image, size=size, channels=channels)
+    read = reading(files, options)
     lazy = {
         key: ImageFiles(
             list(split.inputs),
             split.labels,
-            [f"{file} {file.stat().st_size} ".encode() for file in split.inputs],
+            [read.key(str(file), file) for file in split.inputs],
             read,
         )
         for key, split in splits.items()
     }
-    return images_dataset(name, options, lazy, classes, size, channels)
+    return images_dataset(name, options, lazy, classes, read.size, read.channels)
 
 
 def raw_inputs(table: Table, columns: Sequence[str]) -> Any:

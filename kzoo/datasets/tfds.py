@@ -23,7 +23,7 @@ import numpy as np
 
 from kzoo.datasets.dataset import Dataset
 from kzoo.datasets.examples import Split
-from kzoo.datasets.folder import ImageOptions, images_dataset
+from kzoo.datasets.images import ImageOptions, images_dataset
 from kzoo.datasets.language import from_texts
 from kzoo.datasets.loading import parallel_map
 from kzoo.datasets.pairs import chosen_pairs
@@ -75,6 +75,7 @@ class Records:
         cache: the file that keeps the labels of all records, once they were read.
         size: height and width to bring images to.
         channels: of the images.
+        background: the colour that transparent images are composited on.
     """
 
     source: Any
@@ -84,6 +85,7 @@ class Records:
     cache: Path
     size: tuple[int, int]
     channels: int
+    background: str = "white"
 
     def __len__(self) -> int:
         return len(self.index)
@@ -99,7 +101,7 @@ class Records:
 
     def _image(self, record: int) -> np.ndarray:
         encoded = io.BytesIO(self.source[record][self.keys[0]])
-        return read_image(encoded, self.size, self.channels)
+        return read_image(encoded, self.size, self.channels, background=self.background)
 
     def contents(self) -> Iterator[bytes]:
         """Which records of which version of the set."""
@@ -146,6 +148,7 @@ def from_tfds(name: str, options: TfdsOptions) -> Dataset:
             cache=Path(builder.data_dir) / f"kzoo-labels-{own}.npy",
             size=size,
             channels=channels,
+            background=options.background,
         )
         for split, (own, index) in parts.items()
     }

@@ -33,6 +33,7 @@ class Preprocessing:
         interpolation: how images are resampled, bilinear or bicubic.
         reversed_channels: colours go in last first: red, green, blue as BGR.
         white: what full brightness is in raw images; 255 in files.
+        background: the colour that transparent image files are composited on.
         lengths: the numbers of steps, rising, to the least of which that fits a batch
             of sequences is padded. Few of them, so that few shapes are compiled.
         tokenizer: of texts; it lies beside preprocessing.json as tokenizer.json.
@@ -54,6 +55,7 @@ class Preprocessing:
     interpolation: str = "bilinear"
     reversed_channels: bool = False
     white: float = 255.0
+    background: str = "white"
     lengths: tuple[int, ...] = ()
     tokenizer: Tokenizer | None = None
     truncate: bool = False

@@ -4,10 +4,32 @@ Resampling widens its kernel where it shrinks an image, as Pillow does, so that 
 sees what it saw when it was trained.
 """
 
+import functools
+import os
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+from kzoo.preprocessing.image_modes import to_mode
+
+# How a camera was held, by EXIF's number, and what shows the image upright.
+TURNS = {
+    2: "FLIP_LEFT_RIGHT",
+    3: "ROTATE_180",
+    4: "FLIP_TOP_BOTTOM",
+    5: "TRANSPOSE",
+    6: "ROTATE_270",
+    7: "TRANSVERSE",
+    8: "ROTATE_90",
+}
+
+# What files are decoded as, whatever their suffix. Pillow's other formats run programs
+# (EPS), have no pixels of their own, or take any bytes for an image (TGA).
+FORMATS = (
+    *("AVIF", "BMP", "DIB", "GIF", "ICO", "JPEG", "JPEG2000", "MPO", "PCX", "PNG"),
+    *("PPM", "SGI", "TIFF", "WEBP"),
+)
 
 
 def read_image(
@@ -16,11 +38,13 @@ def read_image(
     channels: int = 3,
     crop_rate: float = 1.0,
     interpolation: str = "bilinear",
+    background: str = "white",
 ) -> np.ndarray:
     """An image file as 8-bit pixels, brought to a size.
 
     As :func:`resized_crop` does it; but a JPEG that is much too large is decoded at a
-    fraction of its size, and a photograph is turned as its camera says.
+    fraction of its size, and a photograph is turned as its camera says. Of an animation
+    it is the first picture.
 
     Args:
         file: a path, or the opened file.
@@ -28,31 +52,29 @@ def read_image(
         channels: 1 for grey, 3 for red, green and blue, 4 with opacity.
         crop_rate: above 0, at most 1; where a size is given.
         interpolation: bilinear or bicubic.
+        background: the colour under a transparent image, where there is no opacity.
 
     Returns:
         (height, width, channels) of uint8.
 
     Raises:
-        ValueError: not an image, or a damaged one.
+        ValueError: not an image, a damaged one, or one of 32-bit numbers.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
-    try:
-        with Image.open(file) as opened:
-            image: Image.Image = opened
-            if size is not None:
-                # At twice the size or more no difference is seen.
-                longest = 2 * max(size)
-                opened.draft(None, (longest, longest))
-            if orientation(opened) != 1:
-                image = ImageOps.exif_transpose(image)
-            if image.mode.startswith("I;16"):
-                image = image.point(lambda value: value / 256)
-            image = image if image.mode == mode else image.convert(mode)
-            image.load()  # before the file is closed
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{file} is no image that can be read: {error}") from None
+
+    def decoded(opened: Any) -> Any:
+        if size is not None:
+            # At twice the size or more no difference is seen.
+            longest = 2 * max(size)
+            opened.draft(None, (longest, longest))
+        turn = TURNS.get(orientation(opened))
+        image = to_mode(opened, mode, background)
+        image.load()  # before the file is closed
+        return image if turn is None else image.transpose(Image.Transpose[turn])
+
+    image = with_image(file, decoded)
     if size is not None:
         # In one step: the part of the file's pixels that resized_crop leaves.
         rows, columns, top, left = cover((image.height, image.width), size, crop_rate)
@@ -64,12 +86,47 @@ def read_image(
     return np.asarray(image, "uint8").reshape(image.height, image.width, channels)
 
 
+def with_image(file: Any, function: Callable[[Any], Any]) -> Any:
+    """The function's result on the image in a file, opened by Pillow.
+
+    Raises:
+        ValueError: the file holds no image, or a damaged one.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(file, formats=_formats()) as image:
+            return function(image)
+    except Exception as error:  # decoders raise whatever damaged bytes lead them to
+        is_path = isinstance(file, str | os.PathLike)
+        empty = is_path and os.path.isfile(file) and not os.path.getsize(file)
+        why = "it is empty" if empty else str(error) or type(error).__name__
+        if isinstance(error, UnidentifiedImageError) and not empty:
+            why = "it is in no format that is read here"
+        name = file if is_path else "a record"
+        raise ValueError(f"{name} is no image that can be read: {why}") from None
+
+
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """Those of ``FORMATS`` that this Pillow was built with."""
+    from PIL import Image
+
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 def orientation(image: Any) -> int:
-    """How the camera was held, from 1 to 8, of an image that Pillow opened."""
-    # Of other formats Pillow would decode all pixels to find out.
-    if image.format not in ("JPEG", "MPO", "TIFF", "WEBP"):
+    """How the camera was held, one of ``TURNS`` or 1, of an image that was opened."""
+    # Pillow turns a TIFF itself, and would decode all pixels of other formats to find
+    # out.
+    if image.format not in ("AVIF", "JPEG", "MPO", "WEBP"):
         return 1
-    return int(image.getexif().get(0x0112, 1))
+    try:
+        found = image.getexif().get(0x0112, 1)
+    except Exception:  # damaged data beside sound pixels
+        return 1
+    return found if found in TURNS else 1
 
 
 def resized_crop(

@@ -189,6 +189,7 @@ class Asked:
             known.get("channels", 3),
             made.crop_rate,
             made.interpolation,
+            made.background,
         )
         return pixels if made.white == 255 else pixels * np.float32(made.white / 255)
 
