@@ -121,10 +121,9 @@ def fair_parts(
         Numbers of ``SPLITS`` (examples,).
 
     Example:
-        >>> keys = [b"%d" % i for i in range(40)]
-        >>> parts = fair_parts(keys, np.arange(40) % 2, seed=0)
-        >>> np.bincount(parts[::2]), np.bincount(parts[1::2])
-        (array([14,  2,  4]), array([14,  2,  4]))
+        >>> keys = [b"%d" % i for i in range(3)]
+        >>> sorted(fair_parts(keys, np.array([7, 7, 7]), seed=0).tolist())
+        [0, 1, 2]
     """
     if parts is None:
         keys = list(keys)
