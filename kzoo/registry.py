@@ -1,6 +1,7 @@
 """The zoo on one screen, and the one call that builds any of it."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -51,7 +52,7 @@ from kzoo.models import (
     wide_resnet,
     word2vec,
 )
-from kzoo.models.family import Family
+from kzoo.models.family import Family, any_image_size
 
 FAMILIES: tuple[Family, ...] = (
     mlp.FAMILY,
@@ -130,7 +131,8 @@ def build_model(name: str, /, **values: Any) -> keras.Model:
 
     Returns:
         A functional ``keras.Model`` that gives float32 logits (batch, num_classes), or
-        pooled features where ``num_classes=0``. ``model.kzoo`` is its identity.
+        pooled features where ``num_classes=0``. ``model.kzoo`` is its identity. A
+        convolutional model takes images of any size, unless ``image_size`` is given.
 
     Raises:
         ValueError: an unknown name or hyper-parameter, or a value that is not legal.
@@ -138,14 +140,17 @@ def build_model(name: str, /, **values: Any) -> keras.Model:
     Example:
         >>> import kzoo
         >>> model = kzoo.build_model("cnn", channels=1, num_classes=10)
-        >>> model.output_shape
-        (None, 10)
+        >>> model.input_shape, model.output_shape
+        ((None, None, None, 1), (None, 10))
+        >>> kzoo.build_model("cnn", image_size=32).input_shape
+        (None, 32, 32, 3)
     """
     family = find_family(name)
     parts = {part: _part(name, part, values.pop(part, None)) for part in family.parts}
     chosen = hparams.replace(family.variants[name], name, values)
     try:
-        model = family.build(chosen, **parts)
+        with any_image_size(not _asks_for_size(name, values)):
+            model = family.build(chosen, **parts)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
     model.name = name
@@ -155,6 +160,20 @@ def build_model(name: str, /, **values: Any) -> keras.Model:
         {part: _part_identity(inner) for part, inner in parts.items()},
     )
     return model
+
+
+def _asks_for_size(name: str, values: Mapping[str, Any]) -> bool:
+    """Whether the caller wants images of one size, not the variant's published one.
+
+    A stored identity gives all hyper-parameters, asked for or not: there the published
+    size leaves the input open again.
+    """
+    variant = find_family(name).variants[name]
+    if hparams.declarations(type(variant)).keys() <= values.keys():
+        return hparams.plain(values.get("image_size")) != hparams.plain(
+            getattr(variant, "image_size", None)
+        )
+    return "image_size" in values
 
 
 def _part(name: str, part: str, value: Any) -> Any:
@@ -186,7 +205,7 @@ def register(family: Family) -> Family:
     Example:
         >>> import kzoo
         >>> from kzoo.models import mlp
-        >>> from kzoo.models.family import Family
+        >>> from kzoo.models.family import Family, any_image_size
         >>> wide = mlp.MLPHParams(units=(1024,))
         >>> family = Family(
         ...     mlp.build, {"mlp_wide": wide}, smallest=wide, tasks=mlp.FAMILY.tasks,

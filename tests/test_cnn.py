@@ -73,7 +73,8 @@ def test_image_too_small_for_its_stages_names_the_least_size() -> None:
 
 @pytest.mark.contract
 def test_least_size_works_and_any_larger_one() -> None:
-    model = kzoo.build_model("cnn", image_size=8, channels=1, filters=(2, 2, 2))
+    kzoo.build_model("cnn", image_size=8, filters=(2, 2, 2))
+    model = kzoo.build_model("cnn", channels=1, filters=(2, 2, 2))
     for height, width in ((8, 8), (9, 15), (32, 8)):
         images = np.random.default_rng(0).normal(size=(2, height, width, 1))
         assert np.isfinite(array(model(images.astype("float32")))).all()

@@ -1,6 +1,8 @@
 """What a family is, and the inputs and the head that families share."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -174,8 +176,29 @@ def check_image_size(hparams: ImageHParams, least: int, why: str) -> None:
 
 
 def image_input(hparams: ImageHParams) -> Any:
-    """The input of a convolutional family: open in height and width."""
-    return keras.Input((None, None, hparams.channels), name="images")
+    """The input of a convolutional family: of ``image_size``, or of any where none.
+
+    Inside :func:`any_image_size` it is open in height and width.
+    """
+    size = (None, None) if _any_size.get() else height_and_width(hparams.image_size)
+    return keras.Input((*size, hparams.channels), name="images")
+
+
+_any_size: ContextVar[bool] = ContextVar("any_image_size", default=False)
+
+
+@contextlib.contextmanager
+def any_image_size(is_open: bool) -> Iterator[None]:
+    """Where true, convolutional families that are built inside take any size.
+
+    Their variants have the size that they were published at, which is no promise of
+    the caller's.
+    """
+    token = _any_size.set(is_open)
+    try:
+        yield
+    finally:
+        _any_size.reset(token)
 
 
 def patch_input(hparams: PatchHParams) -> Any:

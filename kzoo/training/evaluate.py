@@ -16,6 +16,7 @@ from kzoo.datasets.batches import share
 from kzoo.datasets.few_labels import few_labels
 from kzoo.datasets.loading import Prefetched
 from kzoo.generation import generate
+from kzoo.hparams import plain
 from kzoo.registry import build_model, find_family
 from kzoo.strict_json import finite_or_none
 from kzoo.tasks import get_task
@@ -79,6 +80,7 @@ def run_data(run: Run, dataset: Any) -> Dataset:
             f"{run.folder} is a pre-trained encoder without a head: train it on labels "
             "first, or probe its features (kzoo.probe)"
         )
+    preprocessing = weights.load_preprocessing(run.folder)
     known = run.config["dataset"]
     name, theirs = (run.config["model"][key] for key in ("name", "hparams"))
     if dataset is None:
@@ -102,13 +104,16 @@ def run_data(run: Run, dataset: Any) -> Dataset:
     else:
         data = load_dataset(dataset, **_options(dataset, known, theirs))
         fixed = as_asked(name, theirs, data).spec.hparams
+        # Images are brought to the run's size, or the model takes any.
+        resized = preprocessing.image_size or theirs.get("image_size") is None
         for key, value in fixed.items():
-            if key != "image_size" and theirs.get(key) != value:
+            if theirs.get(key) != plain(value) and not (
+                key == "image_size" and resized
+            ):
                 raise ValueError(
                     f"{run.folder} was trained with {key}={theirs.get(key)}, the data "
                     f"have {value}"
                 )
-    preprocessing = weights.load_preprocessing(run.folder)
     data = as_asked(name, theirs, data)
     return dataclasses.replace(data, preprocessing=preprocessing)
 
