@@ -14,6 +14,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from kzoo import plugins
 from kzoo.hparams import nearest
 from kzoo.tasks import get_task
 
@@ -24,7 +25,11 @@ _added: dict[str, dict[str, Any]] = {}
 
 
 def entries() -> Mapping[str, dict[str, Any]]:
-    """Every model's entry by name: the file's, then those registered here."""
+    """Every model's entry by name: the file's, then those registered here.
+
+    Plug-ins that were named or are installed are imported first.
+    """
+    plugins.load()
     return _stored() | _added
 
 
@@ -83,7 +88,9 @@ def describe(name: str, /, **values: Any) -> dict[str, Any]:
     Returns:
         ``name, family, tasks, trainable_parameters, macs, macs_input, paper, hparams``
         (a list of declarations; ``default`` is this model's value) and ``results``,
-        the measured scores.
+        the measured scores. ``macs`` is None where the multiply-accumulates of a layer
+        are not known; ``macs_unknown`` names it. For a family from
+        outside kzoo, ``plugin`` is where it came from.
 
     Raises:
         ValueError: an unknown name or hyper-parameter, or a value that is not legal.
@@ -93,7 +100,7 @@ def describe(name: str, /, **values: Any) -> dict[str, Any]:
         >>> kzoo.describe("mlp_xor")["trainable_parameters"]
         17
     """
-    known = entries()
+    known = _stored() if name in _stored() else entries()
     if name not in known:
         raise ValueError(unknown_model(name, known))
     entry = copy.deepcopy(known[name])  # the caller may change it

@@ -1,14 +1,17 @@
 """The zoo on one screen, and the one call that builds any of it."""
 
+import difflib
 import math
+import sys
 from collections.abc import Mapping
 from typing import Any
 
 import keras
 
-from kzoo import hparams, index
+from kzoo import hparams, index, plugins
 from kzoo.hparams import Identity, identity
-from kzoo.macs import input_shapes, macs, shapes_only
+from kzoo.macs import counted, input_shapes, shapes_only
+from kzoo.macs.counting import NotCountedError
 from kzoo.models import (
     alexnet,
     autoencoder,
@@ -113,9 +116,18 @@ def find_family(name: str) -> Family:
     Raises:
         ValueError: an unknown name, with the nearest.
     """
-    if name not in _by_name:
-        raise ValueError(index.unknown_model(name, _by_name))
+    if not is_registered(name):
+        near = difflib.get_close_matches(name, _by_name, n=1)
+        # A list of architectures is what helps; trainers are named where one is near.
+        raise ValueError(index.unknown_model(name, near or index.entries()))
     return _by_name[name]
+
+
+def is_registered(name: str) -> bool:
+    """Whether there is a model of this name, in kzoo or in a plug-in."""
+    if name not in _by_name:
+        plugins.load()
+    return name in _by_name
 
 
 def build_model(name: str, /, **values: Any) -> keras.Model:
@@ -216,7 +228,9 @@ def register(family: Family) -> Family:
     """
     for name in family.variants:
         if name in _by_name:
-            raise ValueError(f"there is a model {name!r} already")
+            origin = plugins.origin_of(name)
+            whose = f", of {plugins.in_words(origin)}" if origin else ""
+            raise ValueError(f"there is a model {name!r} already{whose}")
     _by_name.update(dict.fromkeys(family.variants, family))
     try:
         entries = [index_entry(name) for name in family.variants]
@@ -224,8 +238,10 @@ def register(family: Family) -> Family:
         for name in family.variants:  # all of its names, or none
             del _by_name[name]
         raise
+    plugins.record(family.variants, sys._getframe(1).f_globals)
     for entry in entries:
-        index.add(entry)
+        origin = plugins.origin_of(entry["name"])
+        index.add({**entry, "plugin": dict(origin or {})})
     return family
 
 
@@ -235,13 +251,16 @@ def index_entry(name: str, /, **values: Any) -> dict[str, Any]:
     chosen = hparams.replace(family.variants[name], name, values)
     with shapes_only():
         model = build_model(name, **values)
-        counted = macs(model)
+        try:
+            known: dict[str, Any] = {"macs": counted(model)}
+        except NotCountedError as error:
+            known = {"macs": None, "macs_unknown": error.layer}
     return {
         "name": name,
         "family": family.name,
         "tasks": list(family.tasks),
         "trainable_parameters": trainable_parameters(model),
-        "macs": counted,
+        **known,
         "macs_input": input_shapes(model),
         "paper": family.paper_of(name),
         "hparams": [

@@ -13,7 +13,7 @@ FLOORS = (
     {"hparams", "strict_json", "tasks"},
     {"layers", "losses", "preprocessing", "features", "macs"},
     {"models"},
-    {"registry", "index"},
+    {"registry", "index", "plugins", "extend"},
     {"datasets", "distribution", "weights", "generation"},
     {"training"},
     {"distillation", "pretraining", "tuning"},

@@ -1,4 +1,4 @@
-"""The backend of a command, chosen before Keras is imported."""
+"""The backend of a command and its plug-ins, before and after Keras is imported."""
 
 import argparse
 import importlib
@@ -7,6 +7,7 @@ import os
 import sys
 import tempfile
 
+from kzoo import plugins
 from kzoo.hparams import nearest
 
 PACKAGES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}
@@ -17,12 +18,40 @@ def add_backend(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backend", metavar="B", help=f"one of {', '.join(PACKAGES)}")
 
 
-def choose(backend: str | None) -> None:
-    """Sets the backend; call it before anything imports Keras.
+def add_plugin(parser: argparse.ArgumentParser) -> None:
+    """Declares ``--plugin``, which every command has."""
+    parser.add_argument(
+        "--plugin",
+        action="append",
+        default=[],
+        metavar="MODULE_OR_FILE",
+        help="registers a family of your own; repeat it for several",
+    )
+
+
+def note_plugins(parsed: argparse.Namespace) -> None:
+    """Names the plug-ins of a command, which are imported with Keras.
 
     Raises:
-        ValueError: an unknown backend, or one that is not installed.
+        FileNotFoundError: there is no such file.
+        ValueError: there is no such module.
     """
+    backend = getattr(parsed, "backend", None)
+    plugins.note(parsed.plugin, prepare=lambda: _prepare(backend))
+
+
+def choose(backend: str | None) -> None:
+    """Sets the backend, then imports Keras and the plug-ins that were named.
+
+    Raises:
+        ValueError: an unknown backend, or one that is not installed; or a plug-in that
+            cannot be used.
+    """
+    _prepare(backend)
+    plugins.load_named()
+
+
+def _prepare(backend: str | None) -> None:
     name = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in PACKAGES:
         raise ValueError(f"unknown backend {name!r}{nearest(name, PACKAGES)}")

@@ -5,6 +5,7 @@ from typing import Any
 
 from kzoo import index, strict_json
 from kzoo.cli.list_command import scaled
+from kzoo.plugins import in_words
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +45,14 @@ def page(entry: dict[str, Any]) -> None:
     shape = entry["macs_input"]
     at = shape if isinstance(shape, dict) else "x".join(map(str, shape))
     print(f"{entry['name']}  (family {entry['family']}, paper {entry['paper']})")
+    if entry.get("plugin"):
+        print(f"plug-in  {in_words(entry['plugin'])}")
     print(f"tasks    {', '.join(entry['tasks'])}")
     print(f"weights  {entry['trainable_parameters']:,} trainable")
-    print(f"MACs     {scaled(entry['macs'])} for one example of {at}")
+    if entry["macs"] is None:
+        print(f"MACs     not known (layer {entry['macs_unknown']})")
+    else:
+        print(f"MACs     {scaled(entry['macs'])} for one example of {at}")
     for result in entry["results"]:
         print(
             f"measured {result['metric']} {result['mean']:.4g} on {result['dataset']} "

@@ -51,6 +51,8 @@ def run(parsed: argparse.Namespace) -> int:
     """Starts the workers; what the first one prints is the command's output."""
     words = parsed.words[1:] if parsed.words[:1] == ["--"] else parsed.words
     check(parsed, words)
+    named = [word for source in parsed.plugin for word in ("--plugin", source)]
+    words = [words[0], *named, *words[1:]]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     from kzoo.distribution.launcher import Job, launch
 

@@ -25,11 +25,11 @@ def run(parsed: argparse.Namespace) -> int:
         print(strict_json.dumps([_short(entry) for entry in entries], indent=2))
         return 0
     width = max((len(name) for name in names), default=4)
-    print(f"{'model':{width}}  {'weights':>11}  {'MACs':>8}  tasks")
+    print(f"{'model':{width}}  {'weights':>11}  {'MACs':>9}  tasks")
     for entry in entries:
         print(
             f"{entry['name']:{width}}  {entry['trainable_parameters']:>11,}  "
-            f"{scaled(entry['macs']):>8}  {', '.join(entry['tasks'])}"
+            f"{scaled(entry['macs']):>9}  {', '.join(entry['tasks'])}"
         )
     return 0
 
@@ -38,8 +38,10 @@ def _short(entry: dict[str, object]) -> dict[str, object]:
     return {key: value for key, value in entry.items() if key != "hparams"}
 
 
-def scaled(count: float) -> str:
+def scaled(count: float | None) -> str:
     """A count in three digits and a unit: 96.2 M."""
+    if count is None:
+        return "not known"
     for unit in ("", " k", " M", " G"):
         if count < 1000:
             return f"{count:.3g}{unit}"

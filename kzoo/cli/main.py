@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from kzoo.cli.backend import add_plugin, note_plugins
+
 # name -> what it does; each is a module of kzoo.cli with `arguments` and `run`.
 COMMANDS = {
     "list": "models of the zoo",
@@ -57,6 +59,7 @@ def _main(words: list[str]) -> int:
         if name == called:
             module = importlib.import_module(f"kzoo.cli.{name}_command")
             module.arguments(command)
+            add_plugin(command)
             command.set_defaults(run=module.run)
     if called and called not in COMMANDS:
         from kzoo.hparams import nearest
@@ -76,6 +79,7 @@ def _main(words: list[str]) -> int:
 
 def _call(parsed: argparse.Namespace) -> int:
     try:
+        note_plugins(parsed)
         code: int = parsed.run(parsed)
     except BrokenPipeError:  # no mistake of the user's
         raise

@@ -92,7 +92,7 @@ def measured(model: keras.Model, dataset: Dataset, said: Answers) -> dict[str, A
     found: dict[str, Any] = {
         "model": model.name,
         "weights": trainable_parameters(model),
-        "macs": _macs(model),
+        "macs": macs(model),
         "file_bytes": file_bytes(model),
         "latency_ms": latency_ms(model, dataset),
         **scores(task, said),
@@ -105,14 +105,6 @@ def measured(model: keras.Model, dataset: Dataset, said: Answers) -> dict[str, A
             if (said.labels == i).any()
         }
     return found
-
-
-def _macs(model: keras.Model) -> int | None:
-    """None where no closed form is known."""
-    try:
-        return macs(model)
-    except ValueError:
-        return None
 
 
 def file_bytes(model: keras.Model) -> int:

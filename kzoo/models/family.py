@@ -77,6 +77,13 @@ class ImageHParams(OutputHParams):
 
 
 @dataclass(frozen=True, kw_only=True)
+class VectorHParams(OutputHParams):
+    """Vectors (batch, num_features)."""
+
+    num_features: int = hp(8, "features of an example", min=1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class PatchHParams(ImageHParams):
     """Images of one size, cut into patches."""
 
@@ -199,6 +206,11 @@ def any_image_size(is_open: bool) -> Iterator[None]:
         yield
     finally:
         _any_size.reset(token)
+
+
+def vector_input(hparams: VectorHParams) -> Any:
+    """The input of a family of vectors: (batch, num_features)."""
+    return keras.Input((hparams.num_features,), name="vectors")
 
 
 def patch_input(hparams: PatchHParams) -> Any:

@@ -13,13 +13,15 @@ from kzoo.hparams import hp
 from kzoo.models.family import (
     Family,
     ImageHParams,
+    VectorHParams,
     height_and_width,
     logits_head,
+    vector_input,
 )
 
 
 @dataclass(frozen=True, kw_only=True)
-class MLPHParams(ImageHParams):
+class MLPHParams(VectorHParams, ImageHParams):
     """Vectors (batch, num_features), or images where ``image_size`` is given."""
 
     num_features: int = hp(8, "numbers an example, where no images come in", min=1)
@@ -41,7 +43,7 @@ class MLPHParams(ImageHParams):
 def build(hparams: MLPHParams) -> keras.Model:
     """(batch, num_features) or (batch, height, width, channels) -> logits."""
     if hparams.image_size is None:
-        inputs = x = keras.Input((hparams.num_features,), name="vectors")
+        inputs = x = vector_input(hparams)
     else:
         size = height_and_width(hparams.image_size)
         inputs = keras.Input((*size, hparams.channels), name="images")

@@ -117,6 +117,7 @@ def config_of(planned: Plan, where: distributions.Distribution) -> dict[str, Any
         "replicas": where.num_replicas,
         "backend": keras.config.backend(),
         "versions": {"kzoo": __version__, "keras": keras.version()},
+        **weights.plugin_of(planned.name),
     }
 
 

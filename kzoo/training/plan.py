@@ -310,7 +310,7 @@ def check_served(name: str, dataset: Dataset) -> None:
         apart = "first" in input_names(entry)
         given = spec.inputs == "first and second"
         fitting = spec.inputs == "pairs of texts" or apart == given
-        fixed = set(spec.hparams) - {"segment_ids"}
+        fixed = set(fixed_by(dataset, declared)) - {"segment_ids"}
         return spec.task in entry["tasks"] and fixed <= declared and fitting
 
     entries = index.entries()
@@ -325,6 +325,19 @@ def check_served(name: str, dataset: Dataset) -> None:
             "summaries are scored by ROUGE, which needs rouge-score: pip install "
             "'kzoo[text]'"
         )
+
+
+def fixed_by(dataset: Dataset, declared: Collection[str]) -> dict[str, Any]:
+    """The hyper-parameters that the data fix, for a model that declares these.
+
+    A family of vectors alone has no ``image_size`` that could be left empty.
+    """
+    fixed = dict(dataset.spec.hparams)
+    if dataset.spec.inputs == "vectors" and not {"image_size", "vocab_size"} & set(
+        declared
+    ):
+        fixed.pop("image_size", None)
+    return fixed
 
 
 def starting_point(model: Any) -> tuple[keras.Model | Path | None, str, HParams]:
@@ -406,7 +419,7 @@ def _fitted(
     changes: Mapping[str, Any],
 ) -> HParams:
     """The model's hyper-parameters with everybody's word heard."""
-    fixed = dict(dataset.spec.hparams)
+    fixed = fixed_by(dataset, declarations(type(known)))
     for key in changes:
         if key in fixed and plain(changes[key]) != plain(fixed[key]):
             raise ValueError(

@@ -74,6 +74,7 @@ def open_run(run: Run | str | os.PathLike[str]) -> Run:
 
     Raises:
         FileNotFoundError: there is no such folder, or a file of it is missing.
+        ValueError: the folder holds no run; or its family's plug-in is not here.
     """
     if isinstance(run, Run):
         return run
@@ -86,11 +87,12 @@ def open_run(run: Run | str | os.PathLike[str]) -> Run:
     if not (folder / "model").is_dir():
         raise FileNotFoundError(f"{folder} has no model: the run has not finished")
     weights.model_folder(folder / "model")
+    weights.check_plugin(opened.config, folder)
     return opened
 
 
 # What a run may change without being another run.
-_FREE = ("versions", "recipe.snapshot_every")
+_FREE = ("versions", "plugin", "recipe.snapshot_every")
 EXISTING = ("resume", "fresh", "extend")
 
 

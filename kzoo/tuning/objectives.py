@@ -10,7 +10,7 @@ import numpy as np
 from kzoo.datasets import Dataset
 from kzoo.distillation.report import latency_ms
 from kzoo.hparams import nearest
-from kzoo.macs import macs
+from kzoo.macs import counted
 from kzoo.registry import trainable_parameters
 from kzoo.tasks import Task
 
@@ -63,11 +63,15 @@ def objectives_of(task: Task, text: str | None) -> tuple[Objective, ...]:
 
 
 def cost(name: str, model: keras.Model, dataset: Dataset) -> float:
-    """What the model costs."""
+    """What the model costs.
+
+    Raises:
+        ValueError: its multiply-accumulates are not known; the message names a layer.
+    """
     if name == "weights":
         return trainable_parameters(model)
     if name == "macs":
-        return macs(model)
+        return counted(model)
     return latency_ms(model, dataset, batch_sizes=(1,))["1"]
 
 

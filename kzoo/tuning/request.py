@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from kzoo import hparams
+from kzoo import hparams, plugins
 from kzoo.datasets import Dataset
 from kzoo.distribution import resolve
 from kzoo.hparams import HParams, hp, nearest
@@ -142,11 +142,14 @@ class Request:
             "model": str(self.model),
             "recipe": recipe.to_json() if isinstance(recipe, Recipe) else recipe,
             "options": self.options.to_json(),
+            "plugins": plugins.sources(),
         }
 
 
 def from_json(values: Mapping[str, Any]) -> Request:
     """The request that ``to_json`` described."""
+    values = dict(values)
+    plugins.note(values.pop("plugins", ()))
     recipe = values["recipe"]
     if isinstance(recipe, Mapping):
         recipe = hparams.from_json(Recipe, "recipe", recipe)

@@ -19,12 +19,12 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from kzoo import strict_json
+from kzoo import plugins, strict_json
 from kzoo.distribution import current
 from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import Tokenizer
-from kzoo.registry import build_model
+from kzoo.registry import build_model, is_registered
 from kzoo.weights.adapters import add_adapters, save_adapter
 
 CONFIG = "config.json"
@@ -65,7 +65,8 @@ def save(
         ['config.json', 'model.safetensors']
     """
     folder = Path(path)
-    config = {**(facts or {}), "model": identity(model).to_json()}
+    known = identity(model)
+    config = {**(facts or {}), "model": known.to_json(), **plugin_of(known.name)}
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file")
     other = {p.name for p in folder.iterdir()} - FILES if folder.exists() else set()
@@ -126,15 +127,30 @@ def load_identity(path: str | os.PathLike[str]) -> tuple[str, dict[str, Any]]:
 
     Raises:
         FileNotFoundError: there is no model, or its config.json is missing.
-        ValueError: config.json does not say.
+        ValueError: config.json does not say; or its family's plug-in is not here.
     """
     config = model_folder(path) / CONFIG
-    known = read_json(config).get("model")
+    stored = read_json(config)
+    known = stored.get("model")
     known = known if isinstance(known, dict) else {}
     name, hparams = known.get("name"), known.get("hparams")
     if not isinstance(name, str) or not isinstance(hparams, dict):
         raise ValueError(f"{config} does not say which model this is")
+    check_plugin(stored, config.parent)
     return name, hparams
+
+
+def plugin_of(name: str) -> dict[str, Any]:
+    """For config.json: where the model's family came from, if not from kzoo."""
+    origin = plugins.origin_of(name)
+    return {"plugin": dict(origin)} if origin else {}
+
+
+def check_plugin(config: Mapping[str, Any], folder: Path) -> None:
+    """Raises a ``ValueError`` where the family of a config.json is not here."""
+    origin, name = config.get("plugin"), config["model"]["name"]
+    if isinstance(origin, dict) and origin and not is_registered(name):
+        raise ValueError(plugins.missing(name, origin, str(folder)))
 
 
 def load_preprocessing(path: str | os.PathLike[str]) -> Preprocessing:
