@@ -139,7 +139,7 @@ def sources() -> list[str]:
 def in_words(origin: Origin) -> str:
     """``own_zoo 1.2``, ``own_family.py``: an origin as people read it."""
     if "distribution" in origin:
-        return f"{origin['distribution']} {origin['version']}"
+        return f"{origin['distribution']} {origin.get('version', '')}".strip()
     return next(iter(origin.values()))
 
 
