@@ -8,6 +8,27 @@ from dataclasses import dataclass
 
 from kzoo.hparams import nearest
 
+# Every metric, and whether more of it is better.
+HIGHER_IS_BETTER = {
+    "loss": False,
+    "accuracy": True,
+    "balanced_accuracy": True,
+    "macro_f1": True,
+    "auc": True,
+    "top_5_accuracy": True,
+    "f1": True,
+    "r2": True,
+    "mse": False,
+    "mae": False,
+    "perplexity": False,
+    "bits_per_character": False,
+    "exact_match": True,
+    "bleu": True,
+    "rouge_1": True,
+    "rouge_2": True,
+    "rouge_l": True,
+}
+
 
 @dataclass(frozen=True)
 class Task:
@@ -17,9 +38,9 @@ class Task:
         name: as users write it.
         loss: ``cross_entropy`` (softmax, sigmoid for one logit), ``squared_error``, or
             ``outputs``: the model says of each example what it costs.
-        metrics: what ``evaluate`` reports beside the loss, the first of which picks
-            the epoch.
-        higher_is_better: the direction of that first metric.
+        metrics: what ``evaluate`` reports beside the loss. The first one picks the
+            epoch, unless the recipe's ``monitor`` or the classes say otherwise; see
+            ``kzoo.training.monitor``.
         per_step: one answer a position instead of one an example.
         writes: a text belongs to each example, which the model writes to be scored.
         plots: the pictures of a run beside its curves.
@@ -28,14 +49,14 @@ class Task:
     name: str
     loss: str
     metrics: tuple[str, ...]
-    higher_is_better: bool = True
     per_step: bool = False
     writes: bool = False
     plots: tuple[str, ...] = ()
 
 
 def _classification(name: str) -> Task:
-    return Task(name, "cross_entropy", ("accuracy",), plots=("confusion",))
+    metrics = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "top_5_accuracy")
+    return Task(name, "cross_entropy", metrics, plots=("confusion",))
 
 
 TASKS = {
@@ -46,13 +67,17 @@ TASKS = {
         _classification("text-classification"),
         # Rows of numbers in no order: the XOR points, the columns of a CSV file.
         _classification("tabular-classification"),
-        Task("sequence-labeling", "cross_entropy", ("accuracy", "f1"), per_step=True),
+        Task(
+            "sequence-labeling",
+            "cross_entropy",
+            ("accuracy", "f1", "balanced_accuracy", "macro_f1"),
+            per_step=True,
+        ),
         Task("regression", "squared_error", ("r2", "mse", "mae"), plots=("predicted",)),
         Task(
             "language-modeling",
             "cross_entropy",
             ("perplexity", "bits_per_character"),
-            higher_is_better=False,
             per_step=True,
         ),
         Task(
@@ -74,11 +99,10 @@ TASKS = {
             "reconstruction",
             "outputs",
             ("loss",),
-            higher_is_better=False,
             plots=("reconstructions",),
         ),
         # Without labels: an objective's model, which has its encoder inside.
-        Task("pretraining", "outputs", ("loss",), higher_is_better=False),
+        Task("pretraining", "outputs", ("loss",)),
     )
 }
 

@@ -182,7 +182,8 @@ def test_evaluate_json_is_the_scores_of_test(
     stored = json.loads((trained / "metrics.json").read_text())
     expected = {k: v for k, v in stored["test"].items() if k != "classes"}
     assert found == expected
-    assert set(found) == {"accuracy", "loss"}
+    more = {"balanced_accuracy", "macro_f1", "auc", "top_5_accuracy"}
+    assert set(found) == {"accuracy", "loss", *more}
     assert main(["evaluate", str(trained), "--split", "validation", "--json"]) == 0
     again = json.loads(capsys.readouterr().out)
     assert again["accuracy"] == stored["validation"]["accuracy"]

@@ -13,6 +13,7 @@ from kzoo.training.metrics import (
     cross_entropy,
     joined,
     predicted_classes,
+    probabilities,
     regression_scores,
     scores,
 )
@@ -67,6 +68,86 @@ def test_regression_scores_are_scikit_learns() -> None:
 
 def test_r2_of_constant_targets_is_not_a_number() -> None:
     assert np.isnan(regression_scores(np.ones(3), np.arange(3.0))["r2"])
+
+
+def rare(classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of which the last class is one in twenty, and logits that know a little.
+
+    They are rounded, so that many examples have the same score.
+    """
+    rng = np.random.default_rng(classes)
+    p = np.array([*[1.0] * (classes - 1), 0.05 * classes])
+    labels = rng.choice(classes, 300, p=p / p.sum())
+    logits = rng.normal(0, 1, (300, classes)) + 2 * np.eye(classes)[labels]
+    return labels, logits.round(1)
+
+
+@pytest.mark.parametrize("classes", [2, 3, 8])
+def test_scores_of_imbalanced_classes_are_scikit_learns(classes: int) -> None:
+    labels, logits = rare(classes)
+    found = scored(CLASSIFICATION, labels, logits)
+    said, p = logits.argmax(1), probabilities(logits)
+    np.testing.assert_allclose(p, softmax(logits), rtol=1e-12)
+    assert found["balanced_accuracy"] == pytest.approx(
+        theirs.balanced_accuracy_score(labels, said), rel=1e-12
+    )
+    assert found["macro_f1"] == theirs.f1_score(labels, said, average="macro")
+    area = theirs.roc_auc_score(
+        labels, p if classes > 2 else p[:, 1], multi_class="ovr", average="macro"
+    )
+    assert found["auc"] == pytest.approx(area, rel=1e-9)
+    assert ("top_5_accuracy" in found) == (classes > 5)
+
+
+def test_scores_of_one_logit_are_those_of_two_classes() -> None:
+    labels, logits = rare(2)
+    one = scored(CLASSIFICATION, labels, logits[:, 1:] - logits[:, :1])
+    two = scored(CLASSIFICATION, labels, logits)
+    assert one.keys() == two.keys()
+    assert one["auc"] == pytest.approx(two["auc"], rel=1e-12)
+    assert one["macro_f1"] == two["macro_f1"]
+
+
+def test_a_model_that_always_says_the_majority() -> None:
+    labels = np.array([0] * 90 + [1] * 9 + [2])
+    found = scored(CLASSIFICATION, labels, np.tile([2.0, 0.0, -1.0], (100, 1)))
+    assert found["accuracy"] == 0.9
+    assert found["balanced_accuracy"] == pytest.approx(1 / 3)
+    assert found["macro_f1"] == pytest.approx((2 * 0.9 / 1.9) / 3)
+    assert found["auc"] == 0.5
+
+
+def test_classes_that_do_not_occur() -> None:
+    labels, logits = LABELS[LABELS != 4], LOGITS[LABELS != 4]
+    found = scored(CLASSIFICATION, labels, logits)
+    said = logits.argmax(1)
+    recalls = theirs.recall_score(labels, said, labels=range(4), average=None)
+    assert found["balanced_accuracy"] == pytest.approx(recalls.mean())
+    assert found["macro_f1"] == theirs.f1_score(
+        labels, said, average="macro", zero_division=0.0
+    )
+    assert np.isnan(found["auc"])  # nothing to tell class 4 from
+
+
+def test_top_5_accuracy_is_scikit_learns_and_ties_count_as_in_the_accuracy() -> None:
+    rng = np.random.default_rng(3)
+    labels, logits = rng.integers(0, 9, 200), rng.normal(size=(200, 9))
+    found = scored(CLASSIFICATION, labels, logits)
+    expected = theirs.top_k_accuracy_score(labels, logits, k=5, labels=range(9))
+    assert found["top_5_accuracy"] == expected
+    equal = scored(CLASSIFICATION, np.arange(9), np.zeros((9, 9)))
+    assert equal["top_5_accuracy"] == 5 / 9
+    assert equal["accuracy"] == 1 / 9
+
+
+def test_scores_of_steps_leave_padding_out() -> None:
+    real = STEP_LABELS >= 0
+    flat, said = STEP_LABELS[real], STEPS[real].argmax(-1)
+    found = scored(TASKS["sequence-labeling"], STEP_LABELS, STEPS)
+    assert found["balanced_accuracy"] == pytest.approx(
+        theirs.balanced_accuracy_score(flat, said), rel=1e-12
+    )
+    assert found["macro_f1"] == theirs.f1_score(flat, said, average="macro")
 
 
 def test_class_scores_are_scikit_learns() -> None:

@@ -67,10 +67,13 @@ def test_recipe_given_as_an_object_or_by_name() -> None:
     assert plan("lstm").dataset.options["as_sequence"] is True
 
 
-def test_notes_say_which_recipe() -> None:
-    assert plan("cnn_tiny").notes == ("recipe: cnn_digits",)
-    assert plan("mlp", "digits", recipe=Recipe()).notes == ("recipe: given",)
-    assert plan("mlp", ARRAYS).notes == ("recipe: the defaults",)
+def test_notes_say_which_recipe_and_monitor() -> None:
+    first = "monitor: accuracy (the first metric of {}-classification)"
+    image, tabular = first.format("image"), first.format("tabular")
+    assert plan("cnn_tiny").notes == ("recipe: cnn_digits", image)
+    given = plan("mlp", "digits", recipe=Recipe(monitor="auc")).notes
+    assert given == ("recipe: given", "monitor: auc (asked for)")
+    assert plan("mlp", ARRAYS).notes == ("recipe: the defaults", tabular)
 
 
 def test_warmup_of_a_named_recipe_fits_into_a_short_training() -> None:

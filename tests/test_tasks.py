@@ -2,7 +2,7 @@
 
 import pytest
 
-from kzoo.tasks import TASKS, get_task
+from kzoo.tasks import HIGHER_IS_BETTER, TASKS, get_task
 
 
 def test_table_has_every_task() -> None:
@@ -22,9 +22,15 @@ def test_table_has_every_task() -> None:
     assert all(TASKS[name].name == name for name in TASKS)
 
 
-def test_first_metric_picks_the_epoch_and_its_direction_is_right() -> None:
-    falling = {name for name, task in TASKS.items() if not task.higher_is_better}
-    assert falling == {"language-modeling", "reconstruction", "pretraining"}
+def test_every_metric_has_a_direction() -> None:
+    falling = {name for name, rises in HIGHER_IS_BETTER.items() if not rises}
+    assert falling == {"loss", "mse", "mae", "perplexity", "bits_per_character"}
+    named = {name for task in TASKS.values() for name in task.metrics}
+    assert named | {"loss"} == set(HIGHER_IS_BETTER)
+
+
+def test_first_metrics() -> None:
+    assert get_task("image-classification").metrics[0] == "accuracy"
     assert get_task("language-modeling").metrics[0] == "perplexity"
     assert get_task("regression").metrics[0] == "r2"
     assert all(task.metrics for task in TASKS.values())

@@ -8,7 +8,6 @@ import pytest
 
 from kzoo import registry, weights
 from kzoo.hparams import checked, declarations
-from kzoo.tasks import get_task
 from kzoo.training import Recipe, plan
 from kzoo.tuning import oracles, pruning, records, space
 from kzoo.tuning.objectives import objectives_of, pareto_front
@@ -227,19 +226,21 @@ def test_halving_lets_a_third_go_on():
 
 
 def test_objectives_and_their_directions():
-    task = get_task("image-classification")
-    found = objectives_of(task, "accuracy,loss,weights")
-    assert [(one.name, one.direction) for one in found] == [
+    digits = plan("cnn", "digits")
+    objectives = objectives_of(digits, "accuracy,loss,weights,macro_f1")
+    assert [(one.name, one.direction) for one in objectives] == [
         ("accuracy", "max"),
         ("loss", "min"),
         ("weights", "min"),
+        ("macro_f1", "max"),
     ]
-    assert objectives_of(get_task("regression"), None)[0].name == "r2"
-    assert objectives_of(get_task("language-modeling"), None)[0].direction == "min"
+    assert objectives_of(plan("mlp", "diabetes"), None)[0].name == "r2"
+    mae = plan("mlp", "diabetes", settings={"monitor": "mae"})
+    assert objectives_of(mae, None)[0].direction == "min"
     with pytest.raises(ValueError, match=r"no objective 'r2'\. There are: accuracy,"):
-        objectives_of(task, "r2")
+        objectives_of(digits, "r2")
     with pytest.raises(ValueError, match="Did you mean 'accuracy'"):
-        objectives_of(task, "val_accuracy")
+        objectives_of(digits, "val_accuracy")
 
 
 def test_the_front_against_the_definition():

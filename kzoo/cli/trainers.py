@@ -98,11 +98,18 @@ def settings_of(
 
 def told_to(parsed: argparse.Namespace) -> None:
     """Shows what the library logs, of a run for machines only what went wrong."""
-    shown = logging.StreamHandler()
+    shown = terminal_handler()
     shown.setLevel(logging.WARNING if parsed.json else logging.INFO)
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[shown])
     if not parsed.json:
         logging.getLogger("kzoo").setLevel(logging.INFO)
+
+
+def terminal_handler() -> logging.Handler:
+    """Shows all but the lines of the epochs, which progress shows in its own way."""
+    shown = logging.StreamHandler()
+    shown.addFilter(lambda record: record.name != "kzoo.epochs")
+    return shown
 
 
 def ended(train: Callable[[], int]) -> int:

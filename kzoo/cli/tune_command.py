@@ -9,7 +9,7 @@ from typing import Any
 
 from kzoo import strict_json
 from kzoo.cli.backend import add_backend, choose
-from kzoo.cli.trainers import add_assignments, check_name, settings_of
+from kzoo.cli.trainers import add_assignments, check_name, settings_of, terminal_handler
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,7 +62,8 @@ def run(parsed: argparse.Namespace) -> int:
     """Sweeps, under a live table, and says what is best."""
     check_name(parsed.model)
     choose(parsed.backend)
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    shown = [terminal_handler()]
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=shown)
     from kzoo.training import Interrupted, SnapshotError
     from kzoo.tuning import SweepError
 

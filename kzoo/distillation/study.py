@@ -17,8 +17,8 @@ from kzoo import distribution as distributions
 from kzoo import weights
 from kzoo.distillation.distill import distill, same_data
 from kzoo.models.distiller_options import METHODS, DistillerHParams
-from kzoo.tasks import get_task
 from kzoo.training import Recipe, Run, train
+from kzoo.training.monitor import Monitor
 
 log = logging.getLogger(__name__)
 
@@ -161,8 +161,8 @@ class _Trainer:
         for i, entry in enumerate(tried):
             place = self.folder / name / "tries" / f"try_{i}"
             found.append(self.run(entry, place, 0, settings))
-        scored = [_score(run, "validation") for run in found]
-        best = int(np.argmax(scored))
+        values = [_value(run) for run in found]
+        best = values.index(max(values))
         log.info("%s: try %s of %s is the best", name, best, len(tried))
         return tried[best]
 
@@ -200,23 +200,20 @@ class _Trainer:
         return train(self.teacher, self.dataset, out=place, seed=seed, **same)
 
 
-def _score(run: Run, split: str) -> float:
-    """The task's first metric, greater is better."""
-    task = get_task(run.config["task"])
-    value = float(run.metrics[split][task.metrics[0]])
-    return value if task.higher_is_better else -value
+def _value(run: Run) -> tuple[float, ...]:
+    """What the best try has the greatest of: the monitor, where it is defined."""
+    return Monitor(run.monitor, "").value(run.metrics["validation"])[:2]
 
 
 def _row(name: str, seed: int, entry: Entry, run: Run) -> dict[str, Any]:
-    task = get_task(run.config["task"])
     teachers = run.config.get("distillation", {}).get("teachers", [])
     saw = [one["saw"] and one["saw"]["name"] for one in teachers]
     return {
         "method": name,
         "seed": seed,
-        "metric": task.metrics[0],
-        "validation": run.metrics["validation"][task.metrics[0]],
-        "test": run.metrics["test"][task.metrics[0]],
+        "metric": run.monitor,
+        "validation": run.score("validation"),
+        "test": run.score("test"),
         "best_epoch": run.metrics["best_epoch"],
         "settings": " ".join(
             f"{k}={v}" for k, v in {**entry.options, **entry.settings}.items()

@@ -161,6 +161,6 @@ def draw(run: Run, planned: Plan, trainer: keras.Model) -> None:
     if not where.is_chief:
         return
     folder.mkdir(exist_ok=True)
-    plots.curves(folder / "curves.png", run.history, planned.task)
+    plots.curves(folder / "curves.png", run.history, planned.monitor.metric)
     if shown is not None:
         reconstructions(folder / "reconstructions.png", *shown)

@@ -1,6 +1,7 @@
 """What happens after each epoch: validation, the best weights, the record."""
 
 import logging
+import math
 import shutil
 import sys
 import time
@@ -15,25 +16,29 @@ import numpy as np
 
 from kzoo import distribution
 from kzoo.datasets import Dataset
-from kzoo.tasks import Task
 from kzoo.training.evaluate import split_scores
-from kzoo.training.recipe import Recipe
+from kzoo.training.monitor import Monitor
 from kzoo.training.resume import Snapshots
 from kzoo.training.run import HISTORY, Run, append_row
 from kzoo.weights import write_text
 
 log = logging.getLogger(__name__)
 
+# A line an epoch for log.txt; a terminal that shows progress already leaves it out.
+EPOCHS = logging.getLogger("kzoo.epochs")
+
 
 class Validation(keras.callbacks.Callback):
     """Scores the validation split, keeps the best weights, stops early.
 
-    The score is the task's first metric, ties go to the lower loss. With EMA on, the
-    averaged weights are scored and kept.
+    The score is the monitor's, ties go to the lower loss. With EMA on, the averaged
+    weights are scored and kept.
 
     Args:
-        task, recipe, dataset: of the run.
+        monitor: the metric that picks the epoch.
+        patience: epochs without a better one before the end; 0 = never.
         kept: the model that is scored; the one that trains, or one inside it.
+        dataset: of the run.
 
     Attributes:
         best_epoch: counted from 1; 0 before the first validation.
@@ -41,11 +46,11 @@ class Validation(keras.callbacks.Callback):
     """
 
     def __init__(
-        self, task: Task, recipe: Recipe, kept: keras.Model, dataset: Dataset
+        self, monitor: Monitor, patience: int, kept: keras.Model, dataset: Dataset
     ) -> None:
         super().__init__()
-        self.task = task
-        self.recipe = recipe
+        self.monitor = monitor
+        self.patience = patience
         self.kept = kept
         self.dataset = dataset
         self.best_epoch = 0
@@ -57,33 +62,46 @@ class Validation(keras.callbacks.Callback):
         # In the units of the targets, as val_loss is.
         logs["loss"] *= (self.dataset.preprocessing.target_scale or 1.0) ** 2
         with averaged(self.model), distribution.current().settled(self.kept):
-            found = split_scores(self.kept, self.dataset, "validation")
-            value = self._value(found)
+            scores = split_scores(self.kept, self.dataset, "validation")
+            scores.pop("classes", None)
+            value = self.monitor.value(scores)
             better = self.best_value is None or value > self.best_value
             if better:
                 self.best_value, self.best_epoch = value, epoch + 1
                 self.best_weights = [
                     distribution.current().value(weight) for weight in self.kept.weights
                 ]
-        names = ("loss", *self.task.metrics)
-        logs.update({f"val_{name}": found[name] for name in names if name in found})
+        names = dict.fromkeys(("loss", self.monitor.metric, *scores))
+        logs.update({f"val_{name}": scores[name] for name in names})
         logs["best"] = float(better)
-        patience = self.recipe.early_stopping
-        if patience and epoch + 1 - self.best_epoch >= patience:
+        EPOCHS.info("%s", self._line(epoch + 1, logs))
+        if self.patience and epoch + 1 - self.best_epoch >= self.patience:
             log.info("no better epoch since %s: stopping early", self.best_epoch)
             self.model.stop_training = True
+
+    def _line(self, epoch: int, logs: Mapping[str, float]) -> str:
+        """What an epoch came to, for the log."""
+        names = dict.fromkeys(("loss", self.monitor.metric))
+        shown = [f"{name} {logs[f'val_{name}']:.4g}" for name in names]
+        return (
+            f"epoch {epoch}/{self.params['epochs']}: loss {logs['loss']:.4g}; "
+            f"validation {', '.join(shown)}{'; kept' if logs['best'] else ''}"
+        )
+
+    @property
+    def verdict(self) -> str:
+        """Which epoch is kept, by what, and why by this metric."""
+        assert self.best_value is not None
+        score, metric = self.monitor.score(self.best_value), self.monitor.metric
+        said = f"validation {metric} {score:.4g} is the best"
+        if math.isnan(score):
+            said = f"validation {metric} is not defined, and its loss is the least"
+        return f"epoch {self.best_epoch} is kept: {said} ({self.monitor.reason})"
 
     def restore_best(self) -> None:
         """Gives the kept model the weights of the best epoch."""
         for weight, value in zip(self.kept.weights, self.best_weights, strict=True):
             weight.assign(value)
-
-    def _value(self, found: dict[str, Any]) -> tuple[float, float, float]:
-        """Greater is better; a score that is not defined is less than any other."""
-        metric = found[self.task.metrics[0]]
-        sign = 1.0 if self.task.higher_is_better else -1.0
-        defined = bool(np.isfinite(metric))
-        return float(defined), sign * metric if defined else 0.0, -found["loss"]
 
 
 class Finite(keras.callbacks.Callback):

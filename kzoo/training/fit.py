@@ -14,8 +14,6 @@ import numpy as np
 
 from kzoo import __version__, weights
 from kzoo import distribution as distributions
-from kzoo.datasets import Dataset
-from kzoo.tasks import Task
 from kzoo.training import pictures, plots, snapshots
 from kzoo.training.compiling import compiled
 from kzoo.training.epochs import Finite, Record, Validation
@@ -158,7 +156,8 @@ def fit_into(
     where.adapt(trained, recipe.batch_norm)
     started = time.perf_counter()
     steps = dataset.steps_per_epoch(recipe.batch_size)
-    validation = Validation(task, recipe, kept, dataset)
+    monitor = planned.monitor
+    validation = Validation(monitor, recipe.early_stopping, kept, dataset)
     record = Record(run.folder, steps) if where.is_chief else None
     remembered = {"validation": validation}
     for i, callback in enumerate(callbacks):
@@ -219,6 +218,7 @@ def fit_into(
                     verbose=0,
                 )
             state = taken.pending
+    log.info("%s", validation.verdict)
     validation.restore_best()
     spec = dataset.spec
     facts = {"task": task.name, "inputs": spec.inputs, "classes": list(spec.classes)}
@@ -232,9 +232,9 @@ def fit_into(
     metrics: dict[str, Any] = {
         split: split_scores(kept, dataset, split) for split in splits
     }
-    metrics["best_epoch"] = validation.best_epoch
+    metrics |= {"best_epoch": validation.best_epoch, "monitor": monitor.metric}
     if "test" in splits:
-        draw(run, kept, dataset, task)
+        draw(run, kept, planned)
     if drawn is not None:
         drawn(run)
     if where.is_chief:
@@ -246,8 +246,9 @@ def fit_into(
     return run
 
 
-def draw(run: Run, model: keras.Model, dataset: Dataset, task: Task) -> None:
+def draw(run: Run, model: keras.Model, planned: Plan) -> None:
     """The run's plots/."""
+    task, dataset = planned.task, planned.dataset
     # Every process takes part in the answers; one draws them.
     drawn = bool({"confusion", "predicted"} & set(task.plots))
     found = split_answers(model, dataset, "test") if drawn else None
@@ -255,7 +256,7 @@ def draw(run: Run, model: keras.Model, dataset: Dataset, task: Task) -> None:
         return
     folder = run.folder / "plots"
     folder.mkdir(exist_ok=True)
-    plots.curves(folder / "curves.png", run.history, task)
+    plots.curves(folder / "curves.png", run.history, planned.monitor.metric)
     if "reconstructions" in task.plots:
         pictures.draw(folder, model.autoencoder, dataset)
     if found is None:

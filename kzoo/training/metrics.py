@@ -99,16 +99,81 @@ def joined(parts: Sequence[Answers]) -> Answers:
 
 
 def scores(task: Task, found: Answers) -> dict[str, float]:
-    """``loss``, and each of ``task.metrics`` by ``METRICS`` that can be told."""
-    told = {name: METRICS[name](found) for name in task.metrics}
-    known = {name: value for name, value in told.items() if value is not None}
-    return {"loss": loss(found), **known}
+    """``loss``, and each of ``task.metrics`` that applies to these answers.
+
+    A metric that applies and is not defined, such as R² of equal targets, is NaN.
+    """
+    values = {name: METRICS[name](found) for name in task.metrics}
+    applying = {name: value for name, value in values.items() if value is not None}
+    return {"loss": loss(found), **applying}
 
 
 def accuracy(found: Answers) -> float:
     """The share of labels that were found."""
     right = found.predicted == found.labels
     return float(right[found.counted].mean())
+
+
+def balanced_accuracy(found: Answers) -> float:
+    """The mean of the recalls of the classes that occur, by scikit-learn's meaning."""
+    labels, predicted = found.labels[found.counted], found.predicted[found.counted]
+    examples = np.bincount(labels)
+    right = np.bincount(labels[predicted == labels], minlength=len(examples))
+    occur = examples > 0
+    return float((right[occur] / examples[occur]).mean())
+
+
+def macro_f1(found: Answers) -> float:
+    """The mean F1 of the classes that occur or were predicted; 0/0 is 0."""
+    from sklearn.metrics import f1_score
+
+    labels, predicted = found.labels[found.counted], found.predicted[found.counted]
+    return float(f1_score(labels, predicted, average="macro", zero_division=0.0))
+
+
+def auc(found: Answers) -> float:
+    """The area under the ROC curve: of three classes or more the mean over them.
+
+    Each class stands against the rest. NaN where a class has no example, or where an
+    output is not a number.
+    """
+    assert found.outputs is not None
+    p = probabilities(found.outputs)
+    if not np.isfinite(p).all():
+        return float("nan")
+    columns = range(p.shape[-1]) if p.shape[-1] > 2 else (1,)
+    areas = [_area(found.labels == column, p[:, column]) for column in columns]
+    return float(np.mean(areas))
+
+
+def _area(positive: np.ndarray, scored: np.ndarray) -> float:
+    """The probability that a positive example scores above a negative one.
+
+    Mann and Whitney's U over all pairs, where a tie counts half.
+    """
+    from scipy.stats import rankdata
+
+    ones = int(positive.sum())
+    pairs = ones * (len(positive) - ones)
+    if not pairs:
+        return float("nan")
+    return float((rankdata(scored)[positive].sum() - ones * (ones + 1) / 2) / pairs)
+
+
+def top_5_accuracy(found: Answers) -> float | None:
+    """The share of labels among the five likeliest classes.
+
+    None where there are five classes or fewer. Of equal logits the first counts as
+    the likeliest, as in the accuracy.
+    """
+    logits = found.outputs
+    if logits is None or logits.shape[-1] <= 5:
+        return None
+    labels = found.labels[:, None]
+    own = np.take_along_axis(logits, labels.astype("int64"), axis=-1)
+    earlier = np.arange(logits.shape[-1]) < labels
+    likelier = (logits > own) | ((logits == own) & earlier)
+    return float((likelier.sum(axis=-1) < 5).mean())
 
 
 def span_f1(found: Answers) -> float:
@@ -119,10 +184,7 @@ def span_f1(found: Answers) -> float:
     counted = found.counted
     spans = [re.fullmatch(r"O|[BIES]-.+", name) for name in found.classes]
     if not spans or not all(spans):
-        from sklearn.metrics import f1_score
-
-        labels, predicted = found.labels[counted], found.predicted[counted]
-        return float(f1_score(labels, predicted, average="macro", zero_division=0.0))
+        return macro_f1(found)
     try:
         from seqeval.metrics import f1_score as seqeval_f1
     except ImportError:
@@ -201,6 +263,10 @@ def _regression(name: str) -> Callable[[Answers], float]:
 METRICS: dict[str, Callable[[Answers], float | None]] = {
     "loss": loss,
     "accuracy": accuracy,
+    "balanced_accuracy": balanced_accuracy,
+    "macro_f1": macro_f1,
+    "auc": auc,
+    "top_5_accuracy": top_5_accuracy,
     "f1": span_f1,
     "bits_per_character": bits_per_character,
     "bleu": bleu,

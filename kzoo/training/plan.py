@@ -26,6 +26,7 @@ from kzoo.layers.positions import Resampling
 from kzoo.registry import build_model, find_family
 from kzoo.tasks import Task, get_task
 from kzoo.training.finetune import freeze, load_what_fits
+from kzoo.training.monitor import Monitor, monitor_of
 from kzoo.training.recipe import Recipe
 from kzoo.training.recipes import NamedRecipe, get_recipe, recipe_for
 from kzoo.training.schedules import peak_rate
@@ -68,6 +69,11 @@ class Plan:
     @property
     def task(self) -> Task:
         return get_task(self.dataset.spec.task)
+
+    @property
+    def monitor(self) -> Monitor:
+        """The metric that picks the epoch."""
+        return monitor_of(self.task, self.recipe.monitor, self.dataset)
 
     @property
     def layout(self) -> Mapping[str, tuple[str | None, ...]]:
@@ -221,7 +227,11 @@ def plan(
     else:
         loaded = adapted(loaded)
     given = "given" if isinstance(recipe, Recipe) else "the defaults"
-    notes = [f"recipe: {recipe_name or given}"]
+    monitor = monitor_of(get_task(loaded.spec.task), chosen.monitor, loaded)
+    notes = [
+        f"recipe: {recipe_name or given}",
+        f"monitor: {monitor.metric} ({monitor.reason})",
+    ]
     if not isinstance(recipe, Recipe) and "warmup_steps" not in (settings or {}):
         asked = chosen.warmup_steps
         chosen = _with_room(chosen, loaded)

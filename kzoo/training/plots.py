@@ -7,15 +7,19 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from kzoo.tasks import Task
 from kzoo.training.metrics import regression_scores
 
-LABELS = {"r2": "R²", "mse": "mean squared error", "mae": "mean absolute error"}
+LABELS = {
+    "r2": "R²",
+    "mse": "mean squared error",
+    "mae": "mean absolute error",
+    "auc": "area under the ROC curve",
+    "macro_f1": "macro F1",
+}
 
 
-def curves(path: Path, history: Sequence[dict[str, float]], task: Task) -> None:
-    """Loss and the task's first metric over the epochs, the best one marked."""
-    metric = task.metrics[0]
+def curves(path: Path, history: Sequence[dict[str, float]], metric: str) -> None:
+    """Loss and the monitored metric over the epochs, the best one marked."""
     both = dict.fromkeys(("loss", metric))
     names = [name for name in both if f"val_{name}" in history[0]]
     figure = Figure(figsize=(5 * len(names), 3.6), layout="constrained")

@@ -69,7 +69,12 @@ class Recipe(HParams):
     )
     epochs: int = hp(40, "passes over the training examples", min=1)
     early_stopping: int = hp(
-        0, "epochs without a better validation score before the end; 0 = never", min=0
+        0, "epochs without a better monitor before the end; 0 = never", min=0
+    )
+    monitor: str = hp(
+        "auto",
+        "metric of the validation split that picks the epoch; auto = the task's first, "
+        "or balanced_accuracy where classes are weighed or imbalanced",
     )
     label_smoothing: float = hp(
         0.0, "share of the label given to all classes", min=0.0, max=0.9

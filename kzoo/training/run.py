@@ -11,6 +11,7 @@ import csv
 import hashlib
 import json
 import logging
+import math
 import os
 import socket
 import time
@@ -24,6 +25,7 @@ from typing import Any
 import keras
 
 from kzoo import distribution, weights
+from kzoo.tasks import get_task
 
 CONFIG, METRICS, HISTORY = "config.json", "metrics.json", "history.csv"
 LOCK = ".lock"
@@ -51,6 +53,17 @@ class Run:
     def metrics(self) -> dict[str, Any]:
         """``{"test": {...}, "validation": {...}, ...}``."""
         return weights.read_json(self.folder / METRICS)
+
+    @property
+    def monitor(self) -> str:
+        """The metric that picked the epoch."""
+        first = get_task(self.config["task"]).metrics[0]
+        return str(self.metrics.get("monitor", first))
+
+    def score(self, split: str, metric: str | None = None) -> float:
+        """A metric of a split, by default the monitor; NaN where it is not defined."""
+        value = self.metrics[split][metric or self.monitor]
+        return math.nan if value is None else float(value)
 
     @property
     def history(self) -> list[dict[str, float]]:

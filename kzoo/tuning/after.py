@@ -13,7 +13,6 @@ import numpy as np
 from kzoo import distribution as distributions
 from kzoo import weights
 from kzoo.datasets import Dataset
-from kzoo.tasks import get_task
 from kzoo.training import Run, plan
 from kzoo.training.compiling import compiled
 from kzoo.training.fit import config_of, fit_into, seeded
@@ -49,8 +48,7 @@ def retrain(
     """
     opened = open_sweep(sweep)
     best = opened.best
-    metric = get_task(best["task"]).metrics[0]
-    found: dict[str, Any] = {"trial": best["trial"], "metric": metric}
+    found: dict[str, Any] = {"trial": best["trial"], "metric": opened.best_run.monitor}
     found |= {"validation": [], "test": []}
     for seed in range(seeds):
         planned = planned_by(best, dataset, seed)
@@ -59,7 +57,7 @@ def retrain(
         if not run.finished:
             run = again(planned, folder, best["distribution"])
         for split in ("validation", "test"):
-            found[split].append(run.metrics[split][metric])
+            found[split].append(run.score(split, found["metric"]))
     found["mean"] = float(np.mean(found["test"]))
     found["std"] = float(np.std(found["test"], ddof=1)) if seeds > 1 else None
     weights.write_json(opened.folder / RETRAINED, found)

@@ -12,10 +12,11 @@ from kzoo.distillation.report import latency_ms
 from kzoo.hparams import nearest
 from kzoo.macs import counted
 from kzoo.registry import trainable_parameters
-from kzoo.tasks import Task
+from kzoo.tasks import HIGHER_IS_BETTER
+from kzoo.training.monitor import metrics_of
+from kzoo.training.plan import Plan
 
 COSTS = ("weights", "macs", "latency")
-_LESS_IS_BETTER = ("loss", "mse", "mae", "perplexity")
 
 
 @dataclass(frozen=True)
@@ -36,30 +37,31 @@ class Objective:
         return self.name in COSTS
 
     def gain(self, value: float) -> float:
-        """The value where greater is better."""
+        """The value where greater is better; not defined is the least of all."""
+        if not math.isfinite(value):
+            return -math.inf
         return value if self.direction == "max" else -value
 
 
-def objectives_of(task: Task, text: str | None) -> tuple[Objective, ...]:
-    """Reads ``accuracy,weights``; None is the task's first metric.
+def objectives_of(planned: Plan, text: str | None) -> tuple[Objective, ...]:
+    """Reads ``accuracy,weights``; None is the metric that picks the epoch.
 
     Raises:
-        ValueError: a name that a training of the task does not report.
+        ValueError: a name that a training of the plan does not report.
     """
-    known = dict.fromkeys((*task.metrics, "loss", *COSTS))
-    names = [part.strip() for part in (text or task.metrics[0]).split(",")]
-    found = []
-    for name in dict.fromkeys(names):
-        if name not in known:
+    task = planned.task
+    names = dict.fromkeys((*metrics_of(task, planned.dataset), *COSTS))
+    asked = [part.strip() for part in (text or planned.monitor.metric).split(",")]
+    objectives = []
+    for name in dict.fromkeys(asked):
+        if name not in names:
             raise ValueError(
                 f"a training for {task.name} reports no objective "
-                f"{name!r}{nearest(name, known)}"
+                f"{name!r}{nearest(name, names)}"
             )
-        less = name in (*_LESS_IS_BETTER, *COSTS)
-        if name == task.metrics[0]:
-            less = not task.higher_is_better
-        found.append(Objective(name, "min" if less else "max"))
-    return tuple(found)
+        rising = HIGHER_IS_BETTER.get(name, False)  # a cost is better when it is less
+        objectives.append(Objective(name, "max" if rising else "min"))
+    return tuple(objectives)
 
 
 def cost(name: str, model: keras.Model, dataset: Dataset) -> float:

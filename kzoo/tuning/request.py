@@ -93,7 +93,7 @@ class Request:
         Raises:
             ValueError: objectives, ranges or a pruning that do not go together.
         """
-        objectives = objectives_of(base.task, self.objective)
+        objectives = objectives_of(base, self.objective)
         first = objectives[0]
         if first.is_cost and (self.prune != "none" or self.tuner == "hyperband"):
             raise ValueError(

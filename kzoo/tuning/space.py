@@ -29,7 +29,7 @@ from kzoo.training.plan import Plan
 Condition = tuple[str, tuple[Any, ...]]
 SCALES = ("log", "linear")
 # The sweep says these itself, each trial its own.
-RESERVED = ("seed", "epochs", "snapshot_every", "early_stopping")
+RESERVED = ("seed", "epochs", "snapshot_every", "early_stopping", "monitor")
 
 
 @dataclass(frozen=True)

@@ -194,13 +194,12 @@ class SweepTuner(keras_tuner.Tuner):
                 raise keras_tuner.errors.FailedTrialError(lacking)
             folder = trials.run_folder(record.id, execution)
             run = self.hypermodel.fit(hp, model, folder, record.until, callbacks)
-            scores = run.metrics["validation"]
-            found = {"loss": float(scores["loss"])}
+            found = {"loss": run.score("validation", "loss")}
             for one in trials.objectives:
                 found[one.name] = (
                     cost(one.name, model, planned.dataset)
                     if one.is_cost
-                    else float(scores[one.name])
+                    else run.score("validation", one.name)
                 )
             if where.is_chief:
                 board = run.folder / "tensorboard"
