@@ -111,6 +111,12 @@ def record(names: Iterable[str], module: Mapping[str, Any]) -> None:
     _origins.update(dict.fromkeys(names, origin))
 
 
+def forget(names: Iterable[str]) -> None:
+    """Takes back what :func:`record` kept."""
+    for name in names:
+        del _origins[name]
+
+
 def origin_of(name: str) -> Origin | None:
     """Where the model's family came from; None = kzoo itself."""
     return _origins.get(name)

@@ -3,10 +3,12 @@
 import difflib
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import keras
+from keras.src.backend.common import global_state
 
 from kzoo import hparams, index, plugins
 from kzoo.hparams import Identity, identity
@@ -161,7 +163,8 @@ def build_model(name: str, /, **values: Any) -> keras.Model:
     parts = {part: _part(name, part, values.pop(part, None)) for part in family.parts}
     chosen = hparams.replace(family.variants[name], name, values)
     try:
-        with any_image_size(not _asks_for_size(name, values)):
+        plain = _names_from_zero() if plugins.origin_of(name) else nullcontext()
+        with plain, any_image_size(not _asks_for_size(name, values)):
             model = family.build(chosen, **parts)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error
@@ -186,6 +189,21 @@ def _asks_for_size(name: str, values: Mapping[str, Any]) -> bool:
             getattr(variant, "image_size", None)
         )
     return "image_size" in values
+
+
+@contextmanager
+def _names_from_zero() -> Iterator[None]:
+    """Layers without a name are ``dense``, ``dense_1``, whatever was built before.
+
+    So weights have the same paths each time in a family of plain Keras layers.
+    """
+    counters = "object_name_uids"
+    before = global_state.get_global_attribute(counters)
+    global_state.set_global_attribute(counters, None)
+    try:
+        yield
+    finally:
+        global_state.set_global_attribute(counters, before)
 
 
 def _part(name: str, part: str, value: Any) -> Any:
@@ -232,13 +250,14 @@ def register(family: Family) -> Family:
             whose = f", of {plugins.in_words(origin)}" if origin else ""
             raise ValueError(f"there is a model {name!r} already{whose}")
     _by_name.update(dict.fromkeys(family.variants, family))
+    plugins.record(family.variants, sys._getframe(1).f_globals)
     try:
         entries = [index_entry(name) for name in family.variants]
     except Exception:
         for name in family.variants:  # all of its names, or none
             del _by_name[name]
+        plugins.forget(family.variants)
         raise
-    plugins.record(family.variants, sys._getframe(1).f_globals)
     for entry in entries:
         origin = plugins.origin_of(entry["name"])
         index.add({**entry, "plugin": dict(origin or {})})
@@ -251,6 +270,7 @@ def index_entry(name: str, /, **values: Any) -> dict[str, Any]:
     chosen = hparams.replace(family.variants[name], name, values)
     with shapes_only():
         model = build_model(name, **values)
+        _check_paths(model)
         try:
             known: dict[str, Any] = {"macs": counted(model)}
         except NotCountedError as error:
@@ -268,6 +288,17 @@ def index_entry(name: str, /, **values: Any) -> dict[str, Any]:
             for entry in hparams.declarations(type(chosen)).values()
         ],
     }
+
+
+def _check_paths(model: keras.Model) -> None:
+    """Raises a ``ValueError`` where two weights share the path they are saved by."""
+    paths = [weight.path for weight in model.weights]
+    twice = sorted({path for path in paths if paths.count(path) > 1})
+    if twice:
+        raise ValueError(
+            f"{model.name} has several weights {twice[0]!r}, which a file would hold "
+            "once: give the layers, or the models that they are nested in, a name each"
+        )
 
 
 def trainable_parameters(model: keras.Model) -> int:

@@ -5,11 +5,15 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import keras
+import numpy as np
 import pytest
+from PIL import Image
 
 import kzoo
-from kzoo import index, plugins, registry
+from kzoo import extend, index, plugins, registry
 from kzoo.cli.main import main
 from kzoo.tuning.request import Request, from_json
 
@@ -264,3 +268,77 @@ def test_unknown_model_is_told_the_architectures() -> None:
     assert told and not trainers & set(told.partition(" and ")[0].split(", "))
     with pytest.raises(ValueError, match="Did you mean 'contrastive'"):
         kzoo.build_model("contrastiv")
+
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "own_family.py"
+
+
+@pytest.mark.slow
+def test_example_goes_through_every_command_from_another_folder(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """A separable convolution, a nested backbone, an own layer; no other process."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["kzoo"])
+    plugin = ["--plugin", str(EXAMPLE)]
+    small = ["--dataset", "digits", "--set", "num_blocks=1", "--epochs", "1", "--json"]
+
+    def answer(*words: str) -> dict[str, Any]:
+        assert main([*words, *plugin]) == 0
+        found: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return found
+
+    assert main(["describe", "mobilenet_gated", *plugin]) == 0
+    told = capsys.readouterr().out
+    assert "MACs     not known (layer stage_1 (ChannelGate))" in told
+    trained = answer("train", "mobilenet_gated", *small, "--out", "run")
+    assert answer("evaluate", "run", "--json")["loss"] == trained["test"]["loss"]
+    image = np.full((8, 8), 128, np.uint8)
+    Image.fromarray(image).save("digit.png")
+    (found,) = answer("predict", "run", "digit.png", "--json")
+    assert set(found["classes"]) <= set(map(str, range(10)))
+    # In processes of their own, which must name the plug-in again.
+    sweep = answer(
+        *("tune", "mobilenet_gated", *small, "--trials", "2", "--workers", "2"),
+        *("--tuner", "random", "--out", "sweep"),
+    )
+    assert [row["status"] for row in sweep["trials"]] == ["completed", "completed"]
+    kept = answer(
+        *("distill", "--teacher", "run", "--student", "mobilenet_gated", *small),
+        *("--out", "distilled"),
+    )
+    assert kept["compression"]["student"]["macs"] is None
+
+
+def test_layers_without_names_have_the_same_paths_in_each_build(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "own_family.py"
+    path.write_text(OWN.replace(', name="block_0"', "") + "register(FAMILY)")
+    plugins.note([str(path)])
+    first = kzoo.build_model("own")
+    keras.layers.Dense(3)
+    paths = [weight.path for weight in first.weights]
+    assert "dense/kernel" in paths
+    assert [weight.path for weight in kzoo.build_model("own").weights] == paths
+    kzoo.save(first, tmp_path / "model")
+    loaded = kzoo.load(tmp_path / "model")
+    x = np.ones((2, 8), "float32")
+    np.testing.assert_array_equal(loaded.predict(x), first.predict(x))
+
+
+def test_two_weights_of_one_path_are_refused() -> None:
+    def build(hparams: extend.VectorHParams) -> keras.Model:
+        inputs = x = extend.vector_input(hparams)
+        for _ in range(2):
+            inner = keras.Input((8,))
+            x = keras.Model(inner, keras.layers.Dense(8, name="dense")(inner))(x)
+        return keras.Model(inputs, extend.logits_head(x, hparams.num_classes))
+
+    chosen = extend.VectorHParams()
+    family = extend.Family(build, {"own": chosen}, chosen, ("regression",), "none")
+    with pytest.raises(ValueError, match="own has several weights 'dense/bias'"):
+        extend.register(family)
+    assert "own" not in kzoo.list_models()
