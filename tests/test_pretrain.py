@@ -213,23 +213,54 @@ def test_other_channels_are_listed_as_fresh(
     assert "ignored: stage_0_block_0_conv/kernel" in caplog.text
 
 
-def test_freeze_reaches_from_tap_to_tap() -> None:
-    def trained(model: keras.Model) -> set[str]:
-        return {weight.path.split("/")[0] for weight in model.trainable_weights}
+def learning(model: keras.Model) -> set[str]:
+    return {weight.path.split("/")[0] for weight in model.trainable_weights}
 
-    sizes = {"vocab_size": 9, "num_layers": 2, "hidden_dim": 8, "num_heads": 2}
-    model = kzoo.build_model("transformer", mlp_dim=8, **sizes)
+
+TRANSFORMER = {"vocab_size": 9, "num_layers": 2, "hidden_dim": 8, "num_heads": 2}
+
+
+def test_freeze_reaches_from_tap_to_tap() -> None:
+    model = kzoo.build_model("transformer", mlp_dim=8, **TRANSFORMER)
     freeze(model, "stem..block_0")
-    left = trained(model)
+    left = learning(model)
     assert left and all(name.startswith(("block_1", "norm", "logits")) for name in left)
-    model = kzoo.build_model("transformer", mlp_dim=8, **sizes)
-    freeze(model, "block_1")
-    assert not any(name.startswith("block_1") for name in trained(model))
-    assert {"embedding", "block_0_query"} <= trained(model)
+    model = kzoo.build_model("transformer", mlp_dim=8, **TRANSFORMER)
+    freeze(model, "block_1..block_1")
+    assert not any(name.startswith("block_1") for name in learning(model))
+    assert {"embedding", "block_0_query"} <= learning(model)
     with pytest.raises(ValueError, match=r"no tap 'block_9'. Did you mean 'block_"):
         freeze(model, "stem..block_9")
+    with pytest.raises(ValueError, match=r"has no tap ''\. There are: "):
+        freeze(model, "stem..")
     with pytest.raises(ValueError, match="block_1 comes after stem"):
         freeze(model, "block_1..stem")
+
+
+def test_freeze_reaches_up_to_and_with_one_tap() -> None:
+    """All that the tap hangs on, embeddings and stems too, and nothing after it."""
+    sizes = {"mlp_dim": 8, **TRANSFORMER}
+    frozen = freeze(kzoo.build_model("transformer", **sizes), "block_0")
+    assert "embedding" in frozen
+    model = kzoo.build_model("transformer", **sizes)
+    before = learning(model)
+    freeze(model, "block_0")
+    later = {name for name in before if name.startswith(("block_1", "norm", "logits"))}
+    assert learning(model) == later
+    images = {"image_size": 32, "num_classes": 3}
+    for name, tap, gone in (
+        ("resnet20", "stage_0", ("stem", "stage_0")),
+        ("vit_lite_2", "block_0", ("stem", "positions", "block_0", "patch")),
+        ("cnn", "stage_0", ("stage_0",)),
+    ):
+        model = kzoo.build_model(name, **images)
+        before = learning(model)
+        freeze(model, tap)
+        assert not any(path.startswith(gone) for path in learning(model)), name
+        assert before - learning(model), name
+        for layer in model.layers:
+            if layer.name not in {*learning(model)} and layer.weights:
+                assert not layer.trainable
 
 
 def test_probe_scores_frozen_features(pre: Run) -> None:

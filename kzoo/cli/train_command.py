@@ -40,7 +40,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="learn from the rest: pseudo_labels or fixmatch",
     )
     parser.add_argument(
-        "--freeze", metavar="TAPS", help="that keep their weights: stem..stage_2"
+        "--freeze",
+        metavar="TAP",
+        help="layers up to and with it keep their weights: block_0 (embeddings or stem "
+        "too); A..B = from the input of A to the output of B",
     )
     parser.add_argument(
         "--lora", metavar="RANK", help="of adapters that learn instead of the model"

@@ -75,15 +75,15 @@ def load_what_fits(
 
 
 def freeze(model: keras.Model, taps: str) -> list[str]:
-    """Lets the layers up to and including some taps keep their weights.
+    """Freezes the layers up to and including a tap, so that their weights stay.
 
-    Normalisations in them use the statistics that they have. ``"stem..stage_2"`` is all
-    that lies between the input of ``stem`` and the output of ``stage_2``; one tap is
-    what lies between the tap before it and itself.
+    Normalisations in them use the statistics that they have.
 
     Args:
         model: a model of kzoo's; changed in place, to be compiled afterwards.
-        taps: the first and the last tap, joined by ``..``; or one.
+        taps: ``"block_0"``: all that the output of ``block_0`` hangs on, embeddings or
+            stem included. ``"block_1..block_3"``: from the input of ``block_1`` to the
+            output of ``block_3``; what lies before goes on learning.
 
     Returns:
         The layers' names that hold weights.
@@ -93,23 +93,26 @@ def freeze(model: keras.Model, taps: str) -> list[str]:
 
     Example:
         >>> import kzoo
-        >>> model = kzoo.build_model("mlp")
-        >>> freeze(model, "block_0")
-        ['block_0']
+        >>> freeze(kzoo.build_model("mlp"), "block_1")
+        ['block_0', 'block_1']
+        >>> freeze(kzoo.build_model("mlp"), "block_1..block_1")
+        ['block_1']
     """
-    known = list_features(model)
-    first, _, last = taps.partition("..")
-    last = last or first
+    features = list_features(model)
+    first, between, last = taps.partition("..")
+    last = last if between else first
     for tap in (first, last):
-        if tap not in known:
-            raise ValueError(f"{model.name} has no tap {tap!r}{nearest(tap, known)}")
-    if known.index(first) > known.index(last):
-        raise ValueError(f"freeze={taps!r}: {first} comes after {last}")
-    # A block's query, or a stage's blocks, are within it.
-    earlier = known[: known.index(first)]
-    before = [tap for tap in earlier if not tap.startswith(f"{first}_")]
-    kept = layers_before(model, before[-1]) if before else set()
-    frozen = layers_before(model, last) - kept
+        if tap not in features:
+            raise ValueError(f"{model.name} has no tap {tap!r}{nearest(tap, features)}")
+    learning: set[str] = set()
+    if between:
+        if features.index(first) > features.index(last):
+            raise ValueError(f"freeze={taps!r}: {first} comes after {last}")
+        # A block's query, or a stage's blocks, are within it.
+        earlier = features[: features.index(first)]
+        before = [tap for tap in earlier if not tap.startswith(f"{first}_")]
+        learning = layers_before(model, before[-1]) if before else set()
+    frozen = layers_before(model, last) - learning
     for layer in model.layers:
         if layer.name in frozen:
             layer.trainable = False

@@ -116,7 +116,9 @@ class Recipe(HParams):
         (), "of fixmatch, as augmentation; none = one for these inputs"
     )
     freeze: str = hp(
-        "", "taps whose layers stay as they are: stem..stage_2, or one; empty = none"
+        "",
+        "tap up to and with which layers keep their weights, such as block_0; "
+        "a..b = from the input of a to the output of b; empty = none",
     )
     layer_decay: float = hp(
         1.0,
