@@ -25,17 +25,59 @@ def cross_entropy(labels: Any, logits: Any, label_smoothing: float = 0.0) -> Any
         0.6931471824645996
     """
     logits = ops.cast(logits, "float32")
+    target = soft_targets(labels, logits, label_smoothing)
     if logits.shape[-1] == 1:
-        target = ops.reshape(ops.cast(labels, "float32"), ops.shape(logits))
-        target = target * (1 - label_smoothing) + label_smoothing / 2
         # log(1 + e^x) - t x, which neither overflows nor loses small values.
         return ops.squeeze(ops.softplus(logits) - target * logits, axis=-1)
+    return -ops.sum(target * ops.log_softmax(logits, axis=-1), axis=-1)
+
+
+def focal(
+    labels: Any, logits: Any, gamma: float = 2.0, label_smoothing: float = 0.0
+) -> Any:
+    """Cross-entropy that counts what the model is sure of less.
+
+    Lin et al., "Focal loss for dense object detection", 2017 (1708.02002): with targets
+    t and probabilities p, the sum over the classes of -t (1 - p)^gamma log p. One logit
+    stands for two classes. The paper's alpha is left to class weights.
+
+    Args:
+        labels: classes (...,), or probabilities (..., classes) as mixing makes them.
+        logits: (..., classes); one logit is the log-odds of class 1.
+        gamma: 0 is cross-entropy.
+        label_smoothing: as in :func:`cross_entropy`.
+
+    Returns:
+        (...,) in float32.
+
+    Example:
+        >>> round(float(focal([0], [[0.0, 0.0]])), 6)          # ln 2 / 4
+        0.173287
+    """
+    logits = ops.cast(logits, "float32")
+    target = soft_targets(labels, logits, label_smoothing)
+    if logits.shape[-1] == 1:
+        log_p = ops.concatenate(
+            [-ops.softplus(logits), -ops.softplus(-logits)], axis=-1
+        )
+        target = ops.concatenate([1 - target, target], axis=-1)
+    else:
+        log_p = ops.log_softmax(logits, axis=-1)
+    # Not less than 1e-7, where the power's gradient would be infinite for gamma < 1.
+    others = ops.maximum(-ops.expm1(log_p), 1e-7)
+    return -ops.sum(target * ops.power(others, gamma) * log_p, axis=-1)
+
+
+def soft_targets(labels: Any, logits: Any, label_smoothing: float) -> Any:
+    """Probabilities shaped like the logits: those of class 1 for one logit."""
+    if logits.shape[-1] == 1:
+        target = ops.reshape(ops.cast(labels, "float32"), ops.shape(logits))
+        return target * (1 - label_smoothing) + label_smoothing / 2
     target = ops.convert_to_tensor(labels)
     if len(target.shape) < len(logits.shape):
         target = ops.one_hot(ops.cast(target, "int32"), logits.shape[-1])
     target = ops.cast(target, "float32")
-    target = target * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
-    return -ops.sum(target * ops.log_softmax(logits, axis=-1), axis=-1)
+    return target * (1 - label_smoothing) + label_smoothing / logits.shape[-1]
 
 
 def squared_error(targets: Any, outputs: Any) -> Any:

@@ -1,18 +1,21 @@
 """A model ready for ``fit``: with optimizer, loss and what is shown meanwhile."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import keras
 
-from kzoo.losses.task import TaskLoss, cross_entropy, own_losses, squared_error
+from kzoo.losses.task import TaskLoss, cross_entropy, focal, own_losses, squared_error
 from kzoo.registry import build_model
 from kzoo.tasks import Task
 from kzoo.training.finetune import depths
 from kzoo.training.plan import Plan
 from kzoo.training.recipe import Recipe
 from kzoo.training.schedules import optimizer
+
+log = logging.getLogger(__name__)
 
 
 def compiled(planned: Plan) -> keras.Model:
@@ -42,6 +45,7 @@ def compile_by(planned: Plan, trained: keras.Model, model: keras.Model) -> keras
     """
     recipe = planned.recipe
     steps = planned.dataset.steps_per_epoch(recipe.batch_size)
+    shorten_memory(trained, steps * recipe.epochs)
     staged = recipe.layer_decay < 1 or recipe.unfreeze_epochs
     trained.compile(
         optimizer=optimizer(recipe, steps, depths(model) if staged else None),
@@ -53,12 +57,43 @@ def compile_by(planned: Plan, trained: keras.Model, model: keras.Model) -> keras
     return trained
 
 
+# A run is so many times as long as the memory of its running statistics, at least.
+MEMORIES = 8
+
+
+def shorten_memory(model: keras.Model, steps: int) -> None:
+    """Running statistics of batch normalisation that a run of so many steps can reach.
+
+    At Keras's momentum of 0.99 they still hold a third of their first values after a
+    hundred steps: a small dataset would be learned by heart in training, and answered
+    at random in validation. So they reach back an eighth of the run at most; in runs of
+    800 steps or more the momentum of 0.99 stays.
+
+    Args:
+        model: changed in place, before it is compiled.
+        steps: of the whole run.
+    """
+    most = max(0.5, 1 - MEMORIES / steps)
+    slow = [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization) and layer.momentum > most
+    ]
+    for layer in slow:
+        layer.momentum = most
+    if slow:
+        log.info("momentum of batch normalisation: %.3g, for %s steps", most, steps)
+
+
 def task_loss(task: Task, recipe: Recipe) -> TaskLoss:
     """The training loss of a task."""
     if task.loss == "outputs":
         return TaskLoss(own_losses)
     if task.loss == "squared_error":
         return TaskLoss(squared_error)
+    if recipe.loss == "focal":
+        options = {"gamma": recipe.focal_gamma}
+        return TaskLoss(focal, label_smoothing=recipe.label_smoothing, **options)
     return TaskLoss(cross_entropy, label_smoothing=recipe.label_smoothing)
 
 

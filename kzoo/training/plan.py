@@ -227,7 +227,13 @@ def plan(
     else:
         loaded = adapted(loaded)
     given = "given" if isinstance(recipe, Recipe) else "the defaults"
-    monitor = monitor_of(get_task(loaded.spec.task), chosen.monitor, loaded)
+    task = get_task(loaded.spec.task)
+    if chosen.loss == "focal" and task.loss != "cross_entropy":
+        raise ValueError(
+            f"loss='focal' is for classes; {loaded.name} is {task.name}, whose loss is "
+            f"{task.loss}"
+        )
+    monitor = monitor_of(task, chosen.monitor, loaded)
     notes = [
         f"recipe: {recipe_name or given}",
         f"monitor: {monitor.metric} ({monitor.reason})",

@@ -76,6 +76,19 @@ class Recipe(HParams):
         "metric of the validation split that picks the epoch; auto = the task's first, "
         "or balanced_accuracy where classes are weighed or imbalanced",
     )
+    loss: str = hp(
+        "cross_entropy",
+        "of classes in training; scores report cross-entropy",
+        choices=("cross_entropy", "focal"),
+    )
+    focal_gamma: float = hp(
+        2.0,
+        "power of focal loss that spares examples the model is sure of; 0 = none",
+        min=0.0,
+        max=10.0,
+        tune=(0.5, 5.0),
+        when=("loss", ("focal",)),
+    )
     label_smoothing: float = hp(
         0.0, "share of the label given to all classes", min=0.0, max=0.9
     )
