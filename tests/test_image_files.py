@@ -264,6 +264,24 @@ def test_every_way_to_hold_a_camera(held: int, kind: str, tmp_path: Path) -> Non
     assert header(path).size == expected.shape[:2]
 
 
+@pytest.mark.parametrize("mode", ["L", "RGBA", "CMYK", "P", "I;16"])
+def test_uncompressed_tiff_on_its_side(mode: str, tmp_path: Path) -> None:
+    """Pillow 13 gives other pixels for its path than for its bytes."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    grey = Image.fromarray(np.arange(35, dtype="uint8").reshape(5, 7))
+    image = grey.convert("I;16" if mode == "I;16" else "RGB").convert(mode)
+    path = tmp_path / "a.tif"
+    image.save(path, exif=exif)
+    upright = image.transpose(Image.Transpose.ROTATE_270)
+    if mode == "I;16":
+        expected = np.repeat(np.asarray(upright)[..., None] >> 8, 3, axis=-1)
+    else:
+        expected = np.asarray(upright.convert("RGB"))
+    np.testing.assert_array_equal(read_image(path), expected)
+    assert header(path).size == (7, 5)
+
+
 def test_what_is_no_image_is_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,6 +4,7 @@ Resampling widens its kernel where it shrinks an image, as Pillow does, so that 
 sees what it saw when it was trained.
 """
 
+import contextlib
 import functools
 import os
 from collections.abc import Callable
@@ -94,11 +95,15 @@ def with_image(file: Any, function: Callable[[Any], Any]) -> Any:
     """
     from PIL import Image, UnidentifiedImageError
 
+    is_path = isinstance(file, str | os.PathLike)
     try:
-        with Image.open(file, formats=_formats()) as image:
+        with contextlib.ExitStack() as stack:
+            # Of a path, Pillow would map uncompressed pixels into memory: those of a
+            # TIFF that is turned by a quarter in rows of the wrong length.
+            stream = stack.enter_context(open(file, "rb")) if is_path else file
+            image = stack.enter_context(Image.open(stream, formats=_formats()))
             return function(image)
     except Exception as error:  # decoders raise whatever damaged bytes lead them to
-        is_path = isinstance(file, str | os.PathLike)
         empty = is_path and os.path.isfile(file) and not os.path.getsize(file)
         why = "it is empty" if empty else str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError) and not empty:
