@@ -167,6 +167,27 @@ def test_folders_without_images_are_named(
     refused(tmp_path, r"there are no images in .*; there are 2 \.heic, 1 \.mp4")
 
 
+def test_log_of_a_run_says_what_was_left_out(tmp_path: Path) -> None:
+    for name in ("Train", "dev"):
+        fill_classes(tmp_path / "photos" / name, 20)
+        (tmp_path / "photos" / name / "cat" / "a.heic").write_bytes(b"x")
+    fill(tmp_path / "photos" / "Train" / "emu", 0)
+    name = os.fsdecode(b"photo \xff.png")
+    shutil.copy(tmp_path / "photos/dev/dog/0.png", tmp_path / "photos/dev/dog" / name)
+    (tmp_path / "photos/dev/cat" / os.fsdecode(b"a \xff.heic")).write_bytes(b"x")
+    source = f"folder:{tmp_path}/photos"
+    run = kzoo.train("mlp", source, out=tmp_path / "run", epochs=1, units=(2,))
+    text = (run.folder / "log.txt").read_text(encoding="utf-8")
+    assert "3 files under" in text and "3 .heic" in text
+    assert "Train/emu is no class" in text
+    # Names that are not UTF-8 are read, be the folders splits or classes.
+    assert len(kzoo.load_dataset(source).splits["test"]) == 41
+    assert kzoo.load_dataset(f"folder:{tmp_path}/photos/dev").spec.classes == (
+        "cat",
+        "dog",
+    )
+
+
 def test_names_that_hardly_differ_are_named(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

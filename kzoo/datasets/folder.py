@@ -6,6 +6,7 @@ Files are decoded when their batch is made; small sets stay in memory after that
 """
 
 import logging
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from kzoo.datasets.image_files import (
     SUFFIXES,
     Found,
     find_images,
+    is_ignored,
     kinds,
     log_left_out,
     similar_names,
@@ -67,7 +69,12 @@ def from_folder(path: str, options: FolderOptions) -> Dataset:
     if not root.is_dir():
         raise ValueError(f"folder:{path}: there is no folder {root}")
     folders = _split_folders(root)
-    found = {split: _files(folder, root) for split, folder in folders.items()}
+    listed = {split: _class_folders(folder, root) for split, folder in folders.items()}
+    log_left_out(root, [one for parts in listed.values() for one in parts.values()])
+    found = {
+        split: [(part.name, file) for part, one in parts.items() for file in one.images]
+        for split, parts in listed.items()
+    }
     classes = sorted({name for files in found.values() for name, _ in files})
     for split, files in found.items():
         _check(folders[split], split, files, classes)
@@ -175,16 +182,17 @@ def _shown(folders: Sequence[Path]) -> str:
     return in_short([f"{folder.name}/" for folder in folders], 3)
 
 
-def _files(folder: Path, root: Path) -> Files:
-    """The images of each class folder, sorted; what is left out is logged."""
+def _class_folders(folder: Path, root: Path) -> dict[Path, Found]:
+    """What lies in each class folder; images in none, and empty ones, are logged."""
     parts = {part: find_images(part, root) for part in visible_folders(folder)}
     loose = [
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in SUFFIXES and path.is_file()
+        if path.suffix.lower() in SUFFIXES
+        and path.is_file()
+        and not is_ignored(path.name)
     ]
-    loose = [path for path in loose if not path.name.startswith(".")]
-    if loose and any(part.images for part in parts.values()):
+    if loose and any(found.images for found in parts.values()):
         log.warning(
             "%s image%s directly in %s, such as %s, in no class, and left out",
             len(loose),
@@ -195,8 +203,7 @@ def _files(folder: Path, root: Path) -> Files:
     for part, found in parts.items():
         if not found.images:
             log.warning("%s is no class: %s", part, _why_empty(found))
-    log_left_out(folder, parts.values())
-    return [(part.name, file) for part, found in parts.items() for file in found.images]
+    return parts
 
 
 def _why_empty(found: Found) -> str:
@@ -256,7 +263,7 @@ def _split(root: Path, found: dict[str, Files], seed: int) -> dict[str, Files]:
     if "validation" in found:
         return {name: found[name] for name in SPLITS}
     everything = found.get("all") or found["train"]
-    keys = [file.relative_to(root).as_posix().encode() for _, file in everything]
+    keys = [os.fsencode(file.relative_to(root).as_posix()) for _, file in everything]
     classes = sorted({name for name, _ in everything})
     labels = np.array([classes.index(name) for name, _ in everything])
     drawn = fair_parts(keys, labels, seed, names=classes, held_out="test" in found)

@@ -96,14 +96,15 @@ def pretrain(
         fixed.update(theirs)
         return made
 
-    planned = plan(
-        model,
-        dataset,
-        recipe=found.recipe if recipe is None else recipe,
-        data=data,
-        settings=settings,
-        adapted=adapted,
-    )
+    with recorded() as of_data:
+        planned = plan(
+            model,
+            dataset,
+            recipe=found.recipe if recipe is None else recipe,
+            data=data,
+            settings=settings,
+            adapted=adapted,
+        )
     planned.check_labelled("pretrain")
     chosen = hparams.replace(chosen, objective, fixed)
     name = f"{planned.name}_{planned.dataset.short_name}_{objective}"
@@ -117,8 +118,9 @@ def pretrain(
             return Run(folder)
         if planned.recipe.deterministic:
             distributions.enable_determinism()
-        with recorded() as early:
+        with recorded() as of_model:
             trainer = compiled(planned, found, chosen)
+        early = of_data + of_model
         with prepared(folder, config, existing) as run, logged(folder, early):
             return fit_into(
                 run,

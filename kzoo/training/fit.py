@@ -86,7 +86,8 @@ def train(
         2
     """
     where = distributions.resolve(distribution)
-    planned = plan(model, dataset, recipe=recipe, data=data, settings=settings)
+    with recorded() as of_data:
+        planned = plan(model, dataset, recipe=recipe, data=data, settings=settings)
     folder = Path(out or f"runs/{planned.name}_{planned.dataset.short_name}")
     config = config_of(planned, where)
     every(planned.recipe.snapshot_every)
@@ -96,8 +97,9 @@ def train(
             return Run(folder)
         if planned.recipe.deterministic:
             distributions.enable_determinism()
-        with recorded() as early:
+        with recorded() as of_model:
             ready = compiled(planned)
+        early = of_data + of_model
         with prepared(folder, config, existing) as run, logged(folder, early):
             return fit_into(run, planned, ready, callbacks=callbacks)
 

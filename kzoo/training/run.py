@@ -285,7 +285,10 @@ def logged(folder: Path, before: Sequence[logging.LogRecord] = ()) -> Iterator[N
     if not distribution.current().is_chief:
         yield
         return
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8")
+    # File names need not be UTF-8.
+    handler = logging.FileHandler(
+        folder / "log.txt", encoding="utf-8", errors="backslashreplace"
+    )
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     for record in before:
         handler.emit(record)
