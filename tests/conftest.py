@@ -4,6 +4,7 @@ import functools
 import gc
 import importlib.util
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -45,6 +46,27 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("peers"):
         import_torchvision()
+    if item.get_closest_marker("bfloat16") and bfloat16_ends_the_process():
+        pytest.skip("TensorFlow crashes: oneDNN may use less than the processor has")
+
+
+@functools.cache
+def bfloat16_ends_the_process() -> bool:
+    """Whether a product in bfloat16 kills the process, whoever asks for it.
+
+    TensorFlow 2.21 gives it to oneDNN if the processor has AVX-512, though
+    ``ONEDNN_MAX_CPU_ISA`` may forbid oneDNN all that has bfloat16. Where the processor
+    has no AVX-512, TensorFlow multiplies by itself, and nothing is skipped.
+    """
+    if os.environ["KERAS_BACKEND"] != "tensorflow":
+        return False
+    if "ONEDNN_MAX_CPU_ISA" not in os.environ:
+        return False
+    product = "import tensorflow as tf; x = tf.ones((8, 8), 'bfloat16'); print(x @ x)"
+    done = subprocess.run(
+        [sys.executable, "-c", product], capture_output=True, check=False
+    )
+    return done.returncode < 0  # by a signal
 
 
 @functools.cache

@@ -43,7 +43,8 @@ def prepare() -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if BACKEND == "jax":
         flag = f"--xla_force_host_platform_device_count={REPLICAS}"
-        os.environ["XLA_FLAGS"] = flag
+        # Beside what the machine or the caller asks of XLA.
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
         return
     import tensorflow as tf
 

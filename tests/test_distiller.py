@@ -306,6 +306,7 @@ def test_a_subclassed_teacher() -> None:
 
 
 @pytest.mark.contract
+@pytest.mark.bfloat16
 def test_a_float32_teacher_of_a_bfloat16_student() -> None:
     teacher = teacher_model()
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -423,7 +423,10 @@ def test_label_smoothing_is_in_the_training_loss_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.contract
-@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+@pytest.mark.parametrize(
+    "precision",
+    [pytest.param("mixed_bfloat16", marks=pytest.mark.bfloat16), "mixed_float16"],
+)
 def test_mixed_precision_keeps_weights_and_logits_in_float32(
     precision: str, tmp_path: Path
 ) -> None:
