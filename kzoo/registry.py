@@ -12,6 +12,7 @@ from keras.src.backend.common import global_state
 
 from kzoo import hparams, index, plugins
 from kzoo.hparams import Identity, identity
+from kzoo.initial_weights import drawn_in_few_sizes
 from kzoo.macs import counted, input_shapes, shapes_only
 from kzoo.macs.counting import NotCountedError
 from kzoo.models import (
@@ -164,7 +165,8 @@ def build_model(name: str, /, **values: Any) -> keras.Model:
     chosen = hparams.replace(family.variants[name], name, values)
     try:
         plain = _names_from_zero() if plugins.origin_of(name) else nullcontext()
-        with plain, any_image_size(not _asks_for_size(name, values)):
+        size = any_image_size(not _asks_for_size(name, values))
+        with plain, size, drawn_in_few_sizes():
             model = family.build(chosen, **parts)
     except ValueError as error:
         raise ValueError(f"{name}: {error}") from error

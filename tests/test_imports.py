@@ -11,7 +11,7 @@ import pytest
 
 FLOORS = (
     {"hparams", "strict_json", "tasks"},
-    {"layers", "losses", "preprocessing", "features", "macs"},
+    {"layers", "losses", "preprocessing", "features", "macs", "initial_weights"},
     {"models"},
     {"registry", "index", "plugins", "extend"},
     {"datasets", "distribution", "weights", "generation"},
