@@ -292,10 +292,12 @@ def test_what_is_no_image_is_one_line(
     path = tmp_path / "a.png"
     path.write_bytes(b"")
     refused(path, "it is empty")
+    path.write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
+    refused(path, "it begins like none of .*JPEG, JPEG2000, .*, WEBP$")
     path.write_text("<svg/>")
-    refused(path, "it is in no format that is read here")
+    refused(path, "it begins like none of .*BMP, .*, WEBP$")
     path.write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n")
-    refused(path, "it is in no format that is read here")  # no program is run
+    refused(path, "it begins like none of .*BMP, .*, WEBP$")  # no program is run
     refused(tmp_path / "nowhere.png", ".*No such file")
     Image.new("L", (30, 30)).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)

@@ -65,26 +65,28 @@ def read_image(
 
     mode = {1: "L", 3: "RGB", 4: "RGBA"}[channels]
 
-    def decoded(opened: Any) -> Any:
+    kind = Image.Resampling[interpolation.upper()]
+
+    def decoded(opened: Any) -> np.ndarray:
         if size is not None:
             # At twice the size or more no difference is seen.
             longest = 2 * max(size)
             opened.draft(None, (longest, longest))
         turn = TURNS.get(orientation(opened))
         image = to_mode(opened, mode, background)
-        image.load()  # before the file is closed
-        return image if turn is None else image.transpose(Image.Transpose[turn])
+        if turn is not None:
+            image = image.transpose(Image.Transpose[turn])
+        if size is not None:
+            # In one step: the part of the file's pixels that resized_crop leaves.
+            rows, columns, top, left = cover(image.size[::-1], size, crop_rate)
+            down, along = image.height / rows, image.width / columns
+            right, bottom = left + size[1], top + size[0]
+            box = (left * along, top * down, right * along, bottom * down)
+            image = image.resize(size[::-1], kind, box)
+        return np.asarray(image, "uint8").reshape(image.height, image.width, channels)
 
-    image = with_image(file, decoded)
-    if size is not None:
-        # In one step: the part of the file's pixels that resized_crop leaves.
-        rows, columns, top, left = cover((image.height, image.width), size, crop_rate)
-        down, along = image.height / rows, image.width / columns
-        right, bottom = left + size[1], top + size[0]
-        box = (left * along, top * down, right * along, bottom * down)
-        kind = Image.Resampling[interpolation.upper()]
-        image = image.resize(size[::-1], kind, box)
-    return np.asarray(image, "uint8").reshape(image.height, image.width, channels)
+    pixels: np.ndarray = with_image(file, decoded)
+    return pixels
 
 
 def with_image(file: Any, function: Callable[[Any], Any]) -> Any:
@@ -107,7 +109,7 @@ def with_image(file: Any, function: Callable[[Any], Any]) -> Any:
         empty = is_path and os.path.isfile(file) and not os.path.getsize(file)
         why = "it is empty" if empty else str(error) or type(error).__name__
         if isinstance(error, UnidentifiedImageError) and not empty:
-            why = "it is in no format that is read here"
+            why = f"it begins like none of {', '.join(_formats())}"
         name = file if is_path else "a record"
         raise ValueError(f"{name} is no image that can be read: {why}") from None
 
