@@ -70,7 +70,7 @@ def test_same_weights_and_answers_at_that_size(tmp_path: Path) -> None:
     np.testing.assert_allclose(*answers, rtol=1e-5, atol=1e-6)
     fixed = kzoo.load(tmp_path / "16")
     with pytest.raises(ValueError, match=r"shape=\(None, 16, 16, 3\)"):
-        fixed.predict(images[:, :8, :8], verbose=0)
+        fixed(images[:, :8, :8])
 
 
 def test_a_run_takes_images_of_its_size(tmp_path: Path) -> None:
@@ -86,3 +86,11 @@ def test_a_run_takes_images_of_its_size(tmp_path: Path) -> None:
     assert len(run_data(run, clouds(8)).splits["test"]) > 0
     with pytest.raises(ValueError, match="trained with image_size=8, the data have 12"):
         kzoo.evaluate(run, clouds(12))
+    for images, shown in (
+        (clouds(12)[0], "12 x 12 x 1"),
+        (clouds(8)[0][..., 0], "8 x 8"),
+        (clouds(8)[0].repeat(3, axis=-1), "8 x 8 x 3"),
+    ):
+        with pytest.raises(ValueError, match=rf"of {shown}; the model takes 8 x 8 x 1"):
+            kzoo.predict(run, images)
+    assert len(kzoo.predict(run, clouds(8)[0])) == 60

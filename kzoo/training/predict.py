@@ -197,7 +197,10 @@ class Asked:
         """Outputs of the model (examples, classes) for raw examples of one shape."""
         # Images have been brought to their size when they were read.
         made = dataclasses.replace(self.preprocessing, image_size=None)
-        return np.asarray(self.model.predict_on_batch(made.inputs(raw)))
+        inputs = made.inputs(raw)
+        if self.kind == "images":
+            _check_shape(inputs.shape[1:], self.model.input_shape[1:])
+        return np.asarray(self.model.predict_on_batch(inputs))
 
     def _of_table(self, path: Path) -> Iterator[tuple[str, Any]]:
         table = read_table(path)
@@ -317,6 +320,20 @@ def _numbers(source: str) -> np.ndarray:
             f"{source!r} is neither numbers such as 1,2.5,3 nor a .csv file"
         ) from None
     return numbers
+
+
+def _check_shape(given: Sequence[int], taken: Sequence[int | None]) -> None:
+    """Raises a ``ValueError`` where the model takes images of another shape.
+
+    Keras on JAX predicts on any; on TensorFlow its error has many lines.
+    """
+    sides = zip(given, taken, strict=False)
+    if len(given) != len(taken) or any(want not in (None, got) for got, want in sides):
+        shown = " x ".join("any" if side is None else str(side) for side in taken)
+        raise ValueError(
+            f"an image of {' x '.join(map(str, given))}; the model takes {shown} "
+            "(height, width, channels)"
+        )
 
 
 def _of_one_shape(rows: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
