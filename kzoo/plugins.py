@@ -58,8 +58,8 @@ def load() -> None:
     An installed one that fails is a warning: it must not stop other models.
 
     Raises:
-        ValueError: a plug-in that was named fails, registers no family, or one under a
-            name that is taken.
+        ValueError: a plug-in that was named fails, registers nothing, or a family under
+            a name that is taken.
     """
     load_named()
     if _state["installed"]:
@@ -81,15 +81,17 @@ def load_named() -> None:
     for source in sources:
         origin = {"file" if _is_file(source) else "module": source}
         stem = Path(source).stem if _is_file(source) else source.rpartition(".")[2]
+        classes = _keras_classes()
         with _importing(source, origin, stem):
             if _is_file(source):
                 _import_file(Path(source))
             else:
                 importlib.import_module(source)
-        if origin not in _origins.values() and not _registered_by(source):
+        families = origin in _origins.values() or _registered_by(source)
+        if not families and _keras_classes() == classes:
             raise ValueError(
-                f"plug-in {source} registers no family: it must call "
-                "kzoo.extend.register(FAMILY)"
+                f"plug-in {source} registers no family, by kzoo.extend.register(FAMILY)"
+                ", nor a class of Keras"
             )
         _imported.append(source)
 
@@ -269,6 +271,13 @@ def _failure(source: str, error: BaseException, stem: str) -> str:
     ]
     at = f" in line {lines[-1]}" if lines else ""
     return f"plug-in {source} fails{at}: {told}"
+
+
+def _keras_classes() -> set[str]:
+    """Names of the classes that ``.keras`` files may hold beside Keras's own."""
+    if "keras" not in sys.modules:
+        return set()
+    return set(sys.modules["keras"].saving.get_custom_objects())
 
 
 def _registered_by(source: str) -> bool:

@@ -258,5 +258,5 @@ def test_folder_that_does_not_say_its_model_is_called_so(folder: Path) -> None:
 
 def test_model_of_others_is_refused() -> None:
     other = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)])
-    with pytest.raises(ValueError, match="has no kzoo identity"):
+    with pytest.raises(ValueError, match="sequential is a plain Keras model"):
         plan(other, ARRAYS)

@@ -190,7 +190,7 @@ def test_installed_package_that_fails_leaves_the_zoo_as_it_is(
         ("\nraise RuntimeError", "fails in line 2: RuntimeError"),
         ("import no_such", "fails in line 1: ModuleNotFoundError: No module named"),
         ("raise SystemExit(3)", "fails in line 1: SystemExit: 3"),
-        ("x = 1", "registers no family: it must call kzoo.extend.register(FAMILY)"),
+        ("x = 1", "registers no family, by kzoo.extend.register(FAMILY), nor a class"),
         (
             OWN.replace('"own"', '"cnn"') + "register(FAMILY)",
             f"fails in line {OWN.count(chr(10)) + 1}: there is a model 'cnn' already",

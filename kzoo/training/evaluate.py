@@ -64,7 +64,8 @@ def evaluate(
     where = distributions.resolve(distribution)
     opened = open_run(run)
     data = run_data(opened, dataset)
-    layout = find_family(opened.config["model"]["name"]).layout
+    known = opened.config["model"]
+    layout = {} if "architecture" in known else find_family(known["name"]).layout
     with where.scope(layout):
         model = weights.load(opened.folder)
         if data.spec.task == "reconstruction":

@@ -56,8 +56,9 @@ def train(
     end. The same seed gives the same bits on a CPU.
 
     Args:
-        model: a registry name; a run or model folder, or a model of kzoo's, to start
-            from its weights.
+        model: a registry name; a run or model folder, or a ``keras.Model``, to start
+            from its weights. One that kzoo did not build is trained as a copy, and must
+            end in logits; how it was compiled does not matter.
         dataset: a dataset's name, arrays or a ``Dataset``; None = the recipe's.
         recipe: a recipe's name or a :class:`Recipe`; None = the model's own.
         data: options of the dataset.
@@ -87,7 +88,14 @@ def train(
     """
     where = distributions.resolve(distribution)
     with recorded() as of_data:
-        planned = plan(model, dataset, recipe=recipe, data=data, settings=settings)
+        planned = plan(
+            model,
+            dataset,
+            recipe=recipe,
+            data=data,
+            settings=settings,
+            any_model=True,
+        )
     folder = Path(out or f"runs/{planned.name}_{planned.dataset.short_name}")
     config = config_of(planned, where)
     every(planned.recipe.snapshot_every)
@@ -223,14 +231,17 @@ def fit_into(
     log.info("%s", validation.verdict)
     validation.restore_best()
     spec = dataset.spec
-    facts = {"task": task.name, "inputs": spec.inputs, "classes": list(spec.classes)}
+    facts: dict[str, Any] = {"task": task.name, "inputs": spec.inputs}
+    facts["classes"] = list(spec.classes)
     if where.is_chief:
-        weights.save(
-            saved,
-            run.folder / "model",
-            preprocessing=dataset.preprocessing,
-            facts=facts,
-        )
+        preprocessing = dataset.preprocessing
+        if planned.is_plain:
+            facts["model"] = planned.model_to_json()
+            weights.save_plain(saved, run.folder / "model", facts, preprocessing)
+        else:
+            weights.save(
+                saved, run.folder / "model", preprocessing=preprocessing, facts=facts
+            )
     metrics: dict[str, Any] = {
         split: split_scores(kept, dataset, split) for split in splits
     }

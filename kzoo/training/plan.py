@@ -27,10 +27,24 @@ from kzoo.registry import build_model, find_family
 from kzoo.tasks import Task, get_task
 from kzoo.training.finetune import freeze, load_what_fits
 from kzoo.training.monitor import Monitor, monitor_of
+from kzoo.training.plain import (
+    PlainHParams,
+    check_fits,
+    check_recipe,
+    check_settings,
+)
 from kzoo.training.recipe import Recipe
 from kzoo.training.recipes import NamedRecipe, get_recipe, recipe_for
 from kzoo.training.schedules import peak_rate
 from kzoo.weights.adapters import add_adapters, merge_adapters
+from kzoo.weights.plain import (
+    KERAS,
+    architecture,
+    copied,
+    is_plain,
+    name_of,
+    values_digest,
+)
 
 log = logging.getLogger(__name__)
 
@@ -76,14 +90,19 @@ class Plan:
         return monitor_of(self.task, self.recipe.monitor, self.dataset)
 
     @property
+    def is_plain(self) -> bool:
+        """Whether kzoo did not build the model that is trained."""
+        return isinstance(self.hparams, PlainHParams)
+
+    @property
     def layout(self) -> Mapping[str, tuple[str | None, ...]]:
         """How the model's variables lie on many devices."""
-        return find_family(self.name).layout
+        return {} if self.is_plain else find_family(self.name).layout
 
     def to_json(self) -> dict[str, Any]:
         """Everything that decides the run, in plain JSON types."""
         return {
-            "model": {"name": self.name, "hparams": self.hparams.to_json()},
+            "model": self.model_to_json(),
             "start": self._start_to_json(),
             "dataset": {
                 "name": self.dataset.name,
@@ -95,14 +114,32 @@ class Plan:
             "recipe": self.recipe.to_json(),
         }
 
+    def model_to_json(self) -> dict[str, Any]:
+        """Name and hyper-parameters; of a plain model those that the data fix."""
+        if not self.is_plain:
+            return {"name": self.name, "hparams": self.hparams.to_json()}
+        fixed = {key: plain(v) for key, v in self.dataset.spec.hparams.items()}
+        return {
+            "name": self.name,
+            "hparams": fixed,
+            "architecture": architecture(self._given()),
+        }
+
+    def _given(self) -> keras.Model:
+        """The plain model that was given, or that of the folder."""
+        return weights.load(self.start) if isinstance(self.start, Path) else self.start
+
     def _start_to_json(self) -> dict[str, str] | None:
         """Where the first weights come from, and their sha256."""
         if self.start is None:
             return None
         if isinstance(self.start, Path):
-            path = weights.model_folder(self.start) / weights.WEIGHTS
+            file = KERAS if self.is_plain else weights.WEIGHTS
+            path = weights.model_folder(self.start) / file
             digest = hashlib.sha256(path.read_bytes())
             return {"from": str(self.start), "sha256": digest.hexdigest()}
+        if self.is_plain:
+            return {"from": IN_MEMORY, "sha256": values_digest(self.start)}
         digest = hashlib.sha256()
         for name, array in weights.weights_by_path(self.start).items():
             digest.update(name.encode() + array.tobytes())
@@ -114,6 +151,8 @@ class Plan:
         Raises:
             ValueError: the weights to start from do not fit; both sides are shown.
         """
+        if self.is_plain:
+            return copied(self._given())
         model = build_model(self.name, **self.hparams.to_json())
         if self.start is not None:
             self._load(model, self.start)
@@ -183,6 +222,7 @@ def plan(
     data: Mapping[str, Any] | None = None,
     settings: Mapping[str, Any] | None = None,
     adapted: Callable[[Dataset], Dataset] | None = None,
+    any_model: bool = False,
 ) -> Plan:
     """Resolves a request.
 
@@ -195,13 +235,22 @@ def plan(
         settings: hyper-parameters and recipe fields by name.
         adapted: makes the dataset that is trained on of the one that is named, and
             checks that the model serves it; None = as it is.
+        any_model: whether a plain Keras model will do, which kzoo did not build.
 
     Raises:
         ValueError: anything unknown, illegal, or that does not go together.
         FileNotFoundError: a folder without a model.
     """
     start, name, known = starting_point(model)
-    named, recipe_name = named_recipe(name, dataset, recipe)
+    is_plain_model = isinstance(known, PlainHParams)
+    if is_plain_model:
+        if not any_model:
+            raise ValueError(
+                f"{name} is a plain Keras model: kzoo.train takes it, and what needs "
+                "hyper-parameters or taps takes a model that kzoo built"
+            )
+        check_settings(name, settings or {})
+    named, recipe_name = named_recipe("" if is_plain_model else name, dataset, recipe)
     chosen, changes = _sorted_settings(name, known, settings or {}, named.recipe)
     source = named.dataset if dataset is None else dataset
     options = dict(data or {})
@@ -220,7 +269,11 @@ def plan(
                 partly, chosen.unlabelled, chosen.strong_augmentation
             )
     loaded = loaded.weighted(chosen.class_weights)
-    if adapted is None:
+    if is_plain_model:
+        check_recipe(name, chosen)
+        model = weights.load(start) if isinstance(start, Path) else start
+        check_fits(name, model, loaded)
+    elif adapted is None:
         values = {**known.to_json(), **named.hparams, **changes}
         loaded = as_asked(name, values, as_taken(loaded, *_pairs_of(name, known)))
         check_served(name, loaded)
@@ -243,6 +296,8 @@ def plan(
         chosen = _with_room(chosen, loaded)
         if chosen.warmup_steps != asked:
             notes.append(f"warmup_steps: {chosen.warmup_steps} instead of {asked}")
+    if is_plain_model and getattr(model, "optimizer", None) is not None:
+        notes.append("optimizer, loss and metrics: the recipe's, not the model's own")
     if chosen.learning_rate_scaling != "none":
         notes.append(
             f"learning_rate: {peak_rate(chosen):g} instead of {chosen.learning_rate:g} "
@@ -251,7 +306,9 @@ def plan(
         )
     return Plan(
         name=name,
-        hparams=_fitted(name, known, start, named, loaded, changes),
+        hparams=known
+        if is_plain_model
+        else _fitted(name, known, start, named, loaded, changes),
         start=start,
         dataset=loaded,
         recipe=chosen,
@@ -304,7 +361,8 @@ def as_asked(name: str, known: Mapping[str, Any], dataset: Dataset) -> Dataset:
         known: its hyper-parameters, which may say how inputs are spoilt.
         dataset: any; for other models it is returned as it is.
     """
-    if "reconstruction" not in index.entries()[name]["tasks"]:
+    entry = index.entries().get(name)  # None of a plain Keras model
+    if entry is None or "reconstruction" not in entry["tasks"]:
         return dataset
     spoilt = {key: known[key] for key in ("noise", "dropped") if key in known}
     return of_itself(dataset, **spoilt)
@@ -363,6 +421,8 @@ def starting_point(model: Any) -> tuple[keras.Model | Path | None, str, HParams]
         ValueError: an unknown model, or one that kzoo did not build.
         FileNotFoundError: a folder without a model.
     """
+    if is_plain(model):
+        return model, _plain_name(model), PlainHParams()
     if isinstance(model, keras.Model):
         known = identity(model)
         return model, known.name, _hparams_of(known.name, known.hparams)
@@ -373,10 +433,18 @@ def starting_point(model: Any) -> tuple[keras.Model | Path | None, str, HParams]
     folder = Path(model)
     if str(model) not in index.entries() and folder.exists():
         name, stored = weights.load_identity(folder)
+        if (weights.model_folder(folder) / KERAS).exists():
+            return folder, name, PlainHParams()
         return folder, name, _hparams_of(name, stored)
     if not isinstance(model, str) or Path(model).name != model:
         raise FileNotFoundError(f"there is no folder {folder}")
     return None, str(model), find_family(str(model)).variants[str(model)]
+
+
+def _plain_name(model: keras.Model) -> str:
+    """The model's name, unless a model of the zoo has it."""
+    name = name_of(model)
+    return f"own_{name}" if name in index.entries() else name
 
 
 def _hparams_of(name: str, values: Mapping[str, Any]) -> HParams:
@@ -400,10 +468,12 @@ def named_recipe(
         data_name = None if dataset is None else "arrays"
     if isinstance(recipe, str):
         return get_recipe(recipe), recipe
-    found = recipe_for(name, find_family(name).name, data_name)
+    family = find_family(name).name if name else ""  # a plain Keras model has none
+    found = recipe_for(name, family, data_name)
     if isinstance(recipe, Recipe) or found is None:
         if data_name is None and found is None:
-            raise ValueError(f"{name} has no recipe of its own: name a dataset")
+            whose = name or "a plain Keras model"
+            raise ValueError(f"{whose} has no recipe of its own: name a dataset")
         data = data_name or get_recipe(str(found)).dataset
         return NamedRecipe((name,), data, recipe or Recipe()), ""
     return get_recipe(found), found

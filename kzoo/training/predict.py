@@ -14,7 +14,6 @@ import numpy as np
 from kzoo import weights
 from kzoo.datasets.image_files import find_images, kinds, log_left_out
 from kzoo.datasets.table import TABLES, decoded, raw_inputs, read_table
-from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.images import read_image
 from kzoo.preprocessing.text import in_short
@@ -148,6 +147,7 @@ class Asked:
 
     Attributes:
         preprocessing: its own.
+        known: its hyper-parameters, or those that the data of a plain model fix.
         kind: what it reads: ``texts``, ``images``, ``vectors``, or what no file holds.
         columns: of a table that it reads; empty = all that is no label.
         not_inputs: columns of a table that it does not read.
@@ -155,6 +155,7 @@ class Asked:
 
     model: keras.Model
     preprocessing: Preprocessing
+    known: Mapping[str, Any]
     kind: str
     columns: tuple[str, ...] = ()
     not_inputs: tuple[str, ...] = ()
@@ -181,7 +182,7 @@ class Asked:
         """One raw example as an array."""
         if not isinstance(raw, Path):
             return np.asarray(raw, object if isinstance(raw, str) else None)
-        made, known = self.preprocessing, identity(self.model).hparams
+        made, known = self.preprocessing, self.known
         size = made.image_size or known.get("image_size")
         pixels = read_image(
             raw,
@@ -244,6 +245,7 @@ def opened(run: Run | str | os.PathLike[str]) -> Asked:
     return Asked(
         weights.load(folder),
         preprocessing,
+        known,
         kind,
         tuple(told.get("inputs") or ()),
         tuple(filter(None, (told.get("label"), told.get("split")))),

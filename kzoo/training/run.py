@@ -106,6 +106,7 @@ def open_run(run: Run | str | os.PathLike[str]) -> Run:
 
 # What a run may change without being another run.
 _FREE = ("versions", "plugin", "recipe.snapshot_every")
+_START = "start.sha256"  # of the first weights, where all else is the same
 EXISTING = ("resume", "fresh", "extend")
 
 
@@ -149,6 +150,11 @@ def _standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
         if longer
         else "choose another folder, or --fresh (existing='fresh') to move it aside"
     )
+    if {key for key in {*then, *now} if then.get(key) != now.get(key)} == {_START}:
+        hint = (
+            "build the model under keras.utils.set_random_seed to start from the same "
+            f"weights, or {hint}"
+        )
     told = weights.difference(then, now, ("the folder", "the request"))
     raise ValueError(f"{folder} holds another run: {told}; {hint}")
 

@@ -33,6 +33,7 @@ from keras.src.random.seed_generator import global_seed_generator
 
 from kzoo import distribution
 from kzoo.weights import difference
+from kzoo.weights.plain import is_plain
 
 log = logging.getLogger(__name__)
 
@@ -163,7 +164,10 @@ def _variables(model: keras.Model) -> dict[str, keras.Variable]:
 
     The names do not change with other models that this process built.
     """
-    found = {f"weights/{weight.path}": weight for weight in model.weights}
+    if is_plain(model):  # which may have two weights of one path
+        found = {f"weights/{i}": weight for i, weight in enumerate(model.weights)}
+    else:
+        found = {f"weights/{weight.path}": weight for weight in model.weights}
     known = {id(variable) for variable in found.values()}
     # Seeds: layers stand in the order of the graph, and a name that Keras counts up
     # (seed_generator_70) is not used.

@@ -3,6 +3,7 @@
     config.json  model.safetensors  preprocessing.json  [tokenizer.json]
     [adapter.safetensors]
 
+A run of a plain Keras model has ``model.keras`` in place of ``model.safetensors``.
 ``model.safetensors`` holds the weights by their path, and is the same bytes for the
 same weights.
 """
@@ -10,7 +11,7 @@ same weights.
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,14 @@ from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import Tokenizer
 from kzoo.registry import build_model, is_registered
 from kzoo.weights.adapters import add_adapters, save_adapter
+from kzoo.weights.plain import KERAS, read_keras, write_keras
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
 PREPROCESSING = "preprocessing.json"
 TOKENIZER = "tokenizer.json"
 ADAPTER = "adapter.safetensors"
-FILES = {CONFIG, WEIGHTS, PREPROCESSING, TOKENIZER, ADAPTER}
+FILES = {CONFIG, WEIGHTS, KERAS, PREPROCESSING, TOKENIZER, ADAPTER}
 
 
 def save(
@@ -64,9 +66,47 @@ def save(
         >>> sorted(file.name for file in path.iterdir())
         ['config.json', 'model.safetensors']
     """
-    folder = Path(path)
     known = identity(model)
     config = {**(facts or {}), "model": known.to_json(), **plugin_of(known.name)}
+
+    def write(aside: Path) -> None:
+        save_file(weights_by_path(model), aside / WEIGHTS)
+        if known.adapters:
+            save_adapter(model, aside / ADAPTER)
+
+    return _written(Path(path), config, write, preprocessing)
+
+
+def save_plain(
+    model: keras.Model,
+    path: str | os.PathLike[str],
+    facts: Mapping[str, Any],
+    preprocessing: Preprocessing | None = None,
+) -> Path:
+    """As :func:`save`, of a model that kzoo did not build: in Keras's own file.
+
+    Args:
+        model: any that Keras can save.
+        path: the folder.
+        facts: for config.json; its ``model`` has ``name`` and ``hparams``, those that
+            the data fix.
+        preprocessing: what the model's inputs went through.
+    """
+    return _written(
+        Path(path),
+        facts,
+        lambda aside: write_keras(model, aside / KERAS),
+        preprocessing,
+    )
+
+
+def _written(
+    folder: Path,
+    config: Mapping[str, Any],
+    write: Callable[[Path], None],
+    preprocessing: Preprocessing | None,
+) -> Path:
+    """A model folder in one step; ``write`` puts the weights into the one aside."""
     if folder.exists() and not folder.is_dir():
         raise ValueError(f"{folder} is a file")
     other = {p.name for p in folder.iterdir()} - FILES if folder.exists() else set()
@@ -79,9 +119,7 @@ def save(
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
     try:
-        save_file(weights_by_path(model), aside / WEIGHTS)
-        if identity(model).adapters:
-            save_adapter(model, aside / ADAPTER)
+        write(aside)
         write_json(aside / CONFIG, config)
         if preprocessing is not None:
             write_json(aside / PREPROCESSING, preprocessing.to_json())
@@ -112,6 +150,8 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
         'mlp'
     """
     folder = model_folder(path)
+    if (folder / KERAS).exists():
+        return read_keras(folder / KERAS)
     name, hparams = load_identity(folder)
     stored = read_weights(folder / WEIGHTS)
     model = build_model(name, **hparams)
@@ -175,7 +215,7 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
     if not folder.is_dir():
         raise FileNotFoundError(f"there is no folder {folder}")
     for candidate in (folder, folder / "model"):
-        if (candidate / WEIGHTS).exists():
+        if (candidate / WEIGHTS).exists() or (candidate / KERAS).exists():
             return candidate
     raise FileNotFoundError(
         f"{folder} holds no {WEIGHTS}, nor does {folder / 'model'}: "
