@@ -33,8 +33,9 @@ class Declaration:
     """One hyper-parameter as its class declares it.
 
     ``tune`` is what a sweep may try: ``(low, high)`` for a number, a tuple of values
-    where ``choices`` are given or the field is not a number; empty where a sweep leaves
-    it alone. ``when`` names another hyper-parameter and its values that give this one a
+    where ``choices`` are given or the field is not a number; of a tuple of numbers the
+    ``(low, high)`` of its elements, which move together; empty where a sweep leaves it
+    alone. ``when`` names another hyper-parameter and its values that give this one a
     meaning. ``min`` and ``max`` hold for each element of a tuple.
     """
 

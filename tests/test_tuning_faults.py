@@ -316,7 +316,7 @@ def test_models_are_built_when_they_are_trained(tmp_path, monkeypatch):
     oracle = ours(RandomOracle, tmp_path / "ours")
     request = Request("mlp")
     tuner_module.SweepTuner(
-        oracle, tuner_module.Trials(request, None, (), tmp_path / "ours")
+        oracle, tuner_module.Trials(request, None, (), tmp_path / "ours", ())
     )
     assert len(built) == 1
 

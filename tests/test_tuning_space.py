@@ -8,8 +8,8 @@ import pytest
 
 from kzoo import registry, weights
 from kzoo.hparams import checked, declarations
-from kzoo.training import Recipe, plan
-from kzoo.tuning import oracles, pruning, records, space
+from kzoo.training import Recipe, Run, plan
+from kzoo.tuning import oracles, pruning, records, space, tune
 from kzoo.tuning.objectives import objectives_of, pareto_front
 
 
@@ -41,7 +41,9 @@ def test_every_declared_range_is_legal_and_can_be_built():
             assert declaration.when is None, told
             continue
         entry = space.declared_range(declaration)
-        for value in entry.points(3):
+        if space.element_of(declaration) is not declaration:
+            entry = dataclasses.replace(entry, length=1)
+        for value in map(entry.setting, entry.points(3)):
             assert checked(declaration, value) == value, told
             changes = {declaration.name: value}
             if declaration.when:
@@ -222,6 +224,37 @@ def test_halving_lets_a_third_go_on():
     assert not pruning.halving([0.0, 0.0], others, 9)  # no rung
 
 
+# A tuple of numbers moves as one.
+
+
+def test_the_widths_of_an_mlp_move_together():
+    usual = plan("mlp", "digits", recipe=Recipe())
+    units = ranges(usual)["units"]
+    assert (units.kind, units.low, units.high, units.log) == ("int", 16, 512, True)
+    assert (units.default, units.length) == (128, 2)  # the first trial is as it was
+    assert units.to_json()["length"] == 2
+    assert units.setting(32) == (32, 32)
+    narrow = plan("mlp", "digits", recipe=Recipe(), settings={"units": (64, 64, 64)})
+    asked = ranges(narrow, changes={"units": "8..32"})["units"]
+    assert (asked.low, asked.high, asked.length, asked.default) == (8, 32, 3, 32)
+    listed = ranges(usual, changes={"units": "24,48"})["units"]
+    assert (listed.values, listed.setting(48)) == ((24, 48), (48, 48))
+
+
+def test_widths_that_are_not_alike_stay_unless_they_are_asked_for():
+    funnel = plan("mlp", "digits", recipe=Recipe(), settings={"units": (128, 32)})
+    assert "units" not in ranges(funnel)
+    assert ranges(funnel, changes={"units": "8..32"})["units"].length == 2
+    none = plan("mlp", "digits", recipe=Recipe(), settings={"units": ()})
+    assert "units" not in ranges(none)
+    with pytest.raises(ValueError, match="units is empty: there is nothing to move"):
+        ranges(none, changes={"units": "8..32"})
+    with pytest.raises(ValueError, match=r"units=0 is not an int of at least 1"):
+        ranges(funnel, changes={"units": "0..32"})
+    with pytest.raises(ValueError, match=r"units=\(8, 16\) is not an int"):
+        ranges(funnel, changes={"units": [(8, 16), (8, 8)]})
+
+
 # Objectives.
 
 
@@ -264,3 +297,30 @@ def test_seeds_are_spread_and_their_own():
     }
     assert len(seeds) == 180
     assert all(0 <= seed < 2**31 for seed in seeds)
+
+
+def test_a_sweep_over_widths_trains_them(tmp_path):
+    done = tune(
+        "mlp",
+        "digits",
+        out=tmp_path / "sweep",
+        trials=2,
+        tuner="random",
+        space={"units": "4..12"},
+        recipe=Recipe(epochs=1, batch_size=512),
+        **dict.fromkeys(("learning_rate", "weight_decay", "dropout_rate"), 0.01),
+        activation="relu",
+        batch_size=512,
+    )
+    for row in done.trials:
+        assert row["status"] == "completed"
+        run = Run(done.folder / "trials" / f"{row['trial']:04d}")
+        assert run.config["model"]["hparams"]["units"] == 2 * [row["units"]]
+        assert 4 <= row["units"] <= 12
+    assert weights.read_json(done.folder / "sweep.json")["space"]["units"] == {
+        "kind": "int",
+        "low": 4,
+        "high": 12,
+        "log": True,
+        "length": 2,
+    }

@@ -25,7 +25,13 @@ class MLPHParams(VectorHParams, ImageHParams):
     """Vectors (batch, num_features), or images where ``image_size`` is given."""
 
     num_features: int = hp(8, "numbers an example, where no images come in", min=1)
-    units: tuple[int, ...] = hp((128, 128), "width of each hidden layer", min=1)
+    units: tuple[int, ...] = hp(
+        (128, 128),
+        "width of each hidden layer; a sweep keeps them alike",
+        min=1,
+        log=True,
+        tune=(16, 512),
+    )
     activation: str = hp(
         "relu",
         "of the hidden layers",

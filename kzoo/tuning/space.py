@@ -41,6 +41,7 @@ class Range:
         low, high: of a number, both included.
         log: even on a logarithmic scale.
         values: of a choice.
+        length: of a tuple whose elements are this number, all alike; 0 = the number.
         default: the recipe's own value, or the nearest in the range.
         when: another hyper-parameter, and the values of it that open this one.
     """
@@ -51,6 +52,7 @@ class Range:
     high: float = 0
     log: bool = False
     values: tuple[Any, ...] = ()
+    length: int = 0
     default: Any = None
     when: Condition | None = None
 
@@ -70,12 +72,18 @@ class Range:
         value = min(max(value, self.low), self.high)
         return round(value) if self.kind == "int" else float(value)
 
+    def setting(self, value: Any) -> Any:
+        """What the hyper-parameter is set to for this value of the range."""
+        return (value,) * self.length if self.length else value
+
     def to_json(self) -> dict[str, Any]:
         """The range without what the recipe says, in plain JSON types."""
         if self.kind == "choice":
             told: dict[str, Any] = {"values": plain(self.values)}
         else:
             told = {"low": self.low, "high": self.high, "log": self.log}
+        if self.length:
+            told["length"] = self.length
         if self.when:
             told["when"] = {self.when[0]: plain(self.when[1])}
         return {"kind": self.kind, **told}
@@ -120,15 +128,9 @@ def search_space(
     for name, declaration in declared.items():
         if name in fixed or name in settings:
             continue
-        if name in asked:
-            entry = asked_range(declaration, asked[name])
-        elif declaration.tune:
-            entry = declared_range(declaration)
-        else:
-            continue
-        default = _nearest_default(entry, values[name])
-        when = declaration.when
-        found[name] = dataclasses.replace(entry, default=default, when=when)
+        entry = _range_of(declaration, values[name], asked.get(name))
+        if entry is not None:
+            found[name] = entry
     opened = _opened(found, values)
     closed = set(asked) - {entry.name for entry in opened}
     for name in closed:
@@ -145,8 +147,60 @@ def search_space(
     return opened
 
 
+def _range_of(
+    declaration: Declaration, value: Any, asked: str | Sequence[Any] | None
+) -> Range | None:
+    """What one hyper-parameter may be, if it moves at all.
+
+    The elements of a tuple that declares a range move together. Where the recipe's own
+    are not alike they stay, unless they are asked for: no trial could have them.
+    """
+    together = element_of(declaration) is not declaration
+    if together and asked is None and len(set(value)) != 1:
+        return None
+    if together and not value:
+        raise ValueError(f"{declaration.name} is empty: there is nothing to move")
+    if asked is not None:
+        entry = asked_range(declaration, asked)
+    elif declaration.tune:
+        entry = declared_range(declaration)
+    else:
+        return None
+    return dataclasses.replace(
+        entry,
+        default=_nearest_default(entry, value[0] if together else value),
+        when=declaration.when,
+        length=len(value) if together else 0,
+    )
+
+
+def element_of(declaration: Declaration) -> Declaration:
+    """One element of a tuple of numbers that declares a range; else what is given."""
+    kinds = typing.get_args(declaration.type)
+    if typing.get_origin(declaration.type) is not tuple or not declaration.tune:
+        return declaration
+    if kinds[-1] is not Ellipsis or kinds[0] not in (int, float):
+        return declaration
+    return dataclasses.replace(declaration, type=kinds[0])
+
+
+def settings_of(space: Iterable[Range], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of a trial as the hyper-parameters take them.
+
+    Example:
+        >>> settings_of([Range("units", "int", 8, 64, length=2)], {"units": 16})
+        {'units': (16, 16)}
+    """
+    ranges = {entry.name: entry for entry in space}
+    return {
+        name: ranges[name].setting(value) if name in ranges else value
+        for name, value in values.items()
+    }
+
+
 def declared_range(declaration: Declaration) -> Range:
-    """What ``tune=`` says."""
+    """What ``tune=`` says; of a tuple of numbers, what one element may be."""
+    declaration = element_of(declaration)
     name, tune = declaration.name, declaration.tune
     if declaration.choices or _number(declaration) is None:
         return Range(name, "choice", values=tune)
@@ -157,6 +211,7 @@ def declared_range(declaration: Declaration) -> Range:
 
 def asked_range(declaration: Declaration, asked: str | Sequence[Any]) -> Range:
     """What the user says; a ``ValueError`` if that is not legal."""
+    declaration = element_of(declaration)
     name = declaration.name
     if isinstance(asked, str) and ".." in asked:
         return _asked_numbers(declaration, asked)

@@ -130,7 +130,9 @@ def tune(
     folder = Path(out or f"runs/{base.name}_{base.dataset.short_name}_sweep")
     search = request.search(base, folder)
     oracle = ORACLES[tuner](search)
-    trained = Trials(request, base.dataset, search.objectives, search.folder)
+    trained = Trials(
+        request, base.dataset, search.objectives, search.folder, search.ranges
+    )
     if part == "worker":
         be_worker(oracle, trained, request.options.wait_seconds)
         return Sweep(folder)

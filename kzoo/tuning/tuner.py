@@ -28,6 +28,7 @@ from kzoo.tuning.board import write_session
 from kzoo.tuning.objectives import Objective, cost, finite
 from kzoo.tuning.records import Record, seed_of
 from kzoo.tuning.request import Request
+from kzoo.tuning.space import Range, settings_of
 
 log = logging.getLogger(__name__)
 
@@ -40,12 +41,14 @@ class Trials:
         request: what is trained.
         dataset: loaded, the same for all.
         folder: ``trials/`` of the sweep.
+        ranges: what moves.
     """
 
     request: Request
     dataset: Dataset
     objectives: tuple[Objective, ...]
     folder: Path
+    ranges: tuple[Range, ...]
 
     def planned(self, values: Mapping[str, Any], seed: int) -> Plan:
         """The run of these hyper-parameters."""
@@ -53,7 +56,11 @@ class Trials:
             self.request.model,
             self.dataset,
             recipe=self.request.recipe,
-            settings={**self.request.settings, **values, "seed": seed},
+            settings={
+                **self.request.settings,
+                **settings_of(self.ranges, values),
+                "seed": seed,
+            },
         )
 
     def seeds(self, number: int) -> list[int]:

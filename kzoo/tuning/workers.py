@@ -220,7 +220,9 @@ def work(folder: str) -> None:
     request = from_json(weights.read_json(sweep / REQUEST))
     base = request.base()
     search = request.search(base, sweep)
-    trials = Trials(request, base.dataset, search.objectives, search.folder)
+    trials = Trials(
+        request, base.dataset, search.objectives, search.folder, search.ranges
+    )
     be_worker(ORACLES[request.tuner](search), trials, request.options.wait_seconds)
 
 
