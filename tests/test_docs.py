@@ -47,7 +47,8 @@ def test_command_is_one(page: str, line: str, monkeypatch: pytest.MonkeyPatch) -
     named = {
         name: kzoo.describe(name)
         for name in filter(None, [model, *(found.get("teacher") or [])])
-        if "/" not in name and name != "self"
+        # Nor is one that a plug-in brings.
+        if "/" not in name and name != "self" and not found["plugin"]
     }
     if model in named:
         known = {one["name"] for one in named[model]["hparams"]}
