@@ -117,13 +117,13 @@ def _distill(parsed: argparse.Namespace) -> int:
 
     scores_table({split: done.metrics[split] for split in ("validation", "test")})
     if report:
-        _compression_table(report)
+        _compression_table(report, done.monitor)
     print(where_it_is(done))
     return 0
 
 
-def _compression_table(report: dict[str, Any]) -> None:
-    """Teacher and student side by side."""
+def _compression_table(report: dict[str, Any], metric: str) -> None:
+    """Teacher and student side by side: their sizes, and the monitored metric."""
     from rich.console import Console
     from rich.table import Table
 
@@ -134,8 +134,9 @@ def _compression_table(report: dict[str, Any]) -> None:
     for batch_size, time in teacher["latency_ms"].items():
         own = student["latency_ms"][batch_size]
         counts.append((f"ms for {batch_size}", time, own))
-    if "accuracy" in teacher:
-        counts.append(("accuracy", teacher["accuracy"], student["accuracy"]))
+    for name in dict.fromkeys(("accuracy", metric)):
+        if name in teacher:
+            counts.append((name, teacher[name], student[name]))
     for name, left, right in counts:
         if left and right is not None:
             shown = (
