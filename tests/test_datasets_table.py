@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import kzoo
-from kzoo.datasets.table import TableOptions, from_csv, read_table
+import kzoo.datasets.splits
+from kzoo.datasets.csv_file import read_table
+from kzoo.datasets.table import TableOptions, from_csv
 
 WORDS = ("good", "fine", "great"), ("bad", "poor", "awful")
 
@@ -156,6 +158,121 @@ def test_what_is_wrong_with_a_file_is_one_line(
         load(str(tmp_path / "a.csv"), **options)
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_large_numbers_keep_their_differences(tmp_path: Path) -> None:
+    """Seconds since 1970, and targets of a billion and a little."""
+    rows = [(1_700_000_000 + i % 60, i % 7, 1e9 + i % 60 / 8) for i in range(240)]
+    path = written(tmp_path / "a.csv", ["time", "x", "y"], rows)
+    data = load(path)
+    batch = data.eval_batches("train", len(data.splits["train"]))[0]
+    expected = data.splits["train"].inputs[:, 0] - 1_700_000_000
+    time = batch["inputs"][:, 0]
+    assert time.dtype == np.float32
+    assert np.corrcoef(time, expected)[0, 1] > 0.999999
+    assert np.corrcoef(batch["labels"], expected)[0, 1] > 0.999999
+    targets = data.preprocessing.predictions(batch["labels"])
+    np.testing.assert_allclose(targets, data.splits["train"].labels, rtol=1e-15)
+
+
+def test_ordinary_numbers_stay_in_32_bits(tmp_path: Path) -> None:
+    """So that the splits of a file are what they were: keys are the rows' bytes."""
+    rng = np.random.default_rng(0)
+    rows = np.round(rng.normal(100, 1, (50, 3)), 3)
+    data = load(written(tmp_path / "a.csv", ["a", "b", "y"], rows))
+    keys = [row.tobytes() for row in rows[:, :2].astype("float32")]
+    names = [kzoo.datasets.splits.split_of(key, 0) for key in keys]
+    assert {k: len(s) for k, s in data.splits.items()} == {
+        k: names.count(k) for k in data.splits
+    }
+    assert data.splits["train"].inputs.dtype == np.float32
+
+
+def test_spaces_around_labels_make_no_class(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [(f"text {i}", ("pos", "pos ", " neg", "neg")[i % 4]) for i in range(60)]
+    with caplog.at_level("INFO", "kzoo"):
+        data = load(written(tmp_path / "a.csv", ["text", "label"], rows))
+    assert data.spec.classes == ("neg", "pos")
+    assert "spaces around classes" in caplog.text
+    caplog.clear()
+    rows = [(f"text {i}", ("Pos", "pos", "01", "1")[i % 4]) for i in range(60)]
+    assert len(load(written(tmp_path / "b.csv", ["t", "y"], rows)).spec.classes) == 4
+    assert "Pos and pos are classes of their own" in caplog.text
+    assert "01 and 1 are classes of their own" in caplog.text
+
+
+def test_a_column_of_texts_may_begin_with_a_number(tmp_path: Path) -> None:
+    rows = [("1984" if i == 0 else f"book {i}", i % 2) for i in range(40)]
+    data = load(written(tmp_path / "a.csv", ["title", "y"], rows))
+    assert data.spec.inputs == "texts"
+    pairs = [(*row[:1], f"more {i}", row[1]) for i, row in enumerate(rows)]
+    data = load(written(tmp_path / "b.csv", ["title", "other", "y"], pairs))
+    assert data.spec.inputs == "pairs of texts"
+
+
+@pytest.mark.parametrize(
+    ("header", "row", "message"),
+    [
+        ("x,y", lambda i: (i, "n/a" if i == 7 else i / 8), "line 9: 'y' holds 'n/a'"),
+        ("x,y", lambda i: ("?" if i == 7 else i / 8, i % 2), "line 9: 'x' holds '?'"),
+        (
+            "who,x,y",
+            lambda i: (f"patient {i}", i / 8, i % 2),
+            "the column 'who' holds texts, such as 'patient 0': name the columns that "
+            "go in by inputs=",
+        ),
+        ("x,y", lambda i: (1e39 if i == 7 else i, i % 2), "line 9: 'x' holds '1e+39'"),
+    ],
+)
+def test_what_is_no_number_is_named_by_line(
+    header: str, row: Any, message: str, tmp_path: Path
+) -> None:
+    path = written(tmp_path / "a.csv", header.split(","), map(row, range(40)))
+    with pytest.raises(ValueError) as error:
+        load(path)
+    assert message in str(error.value)
+
+
+def test_what_may_have_been_meant_otherwise_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    prices = [(f"house {i}", 100 * i) for i in range(60)]
+    with pytest.raises(ValueError, match="or task=regression predicts numbers"):
+        load(written(tmp_path / "a.csv", ["text", "price"], prices))
+    assert "60 different whole numbers" in caplog.text
+    assert "task=regression" in caplog.text
+    caplog.clear()
+    floats = [(f"text {i}", float(i % 2)) for i in range(60)]
+    data = load(written(tmp_path / "b.csv", ["text", "y"], floats))
+    assert data.spec.task == "regression"
+    assert "0.0, 1.0 alone" in caplog.text and "task=classification" in caplog.text
+    caplog.clear()
+    counted = [(i, i % 7 / 8, i % 2) for i in range(60)]
+    load(written(tmp_path / "c.csv", ["patient", "x", "y"], counted))
+    assert "the column 'patient' seems to number the rows" in caplog.text
+    caplog.clear()
+    load(tmp_path / "c.csv", inputs=("x",))
+    assert not caplog.text
+
+
+def test_an_index_without_a_name_is_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [(i, i % 7 / 8, i % 5 / 8, i % 2) for i in range(60)]
+    data = load(written(tmp_path / "a.csv", ["", "x", "z", "y"], rows))
+    assert data.preprocessing.columns == ("x", "z")
+    assert "has no name, as an index" in caplog.text
+
+
+def test_the_label_is_not_among_the_inputs(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text(ROWS)
+    with pytest.raises(ValueError, match="'label' is the column to predict, and is"):
+        load(str(tmp_path / "a.csv"), inputs=("text", "label"))
+    (tmp_path / "b.csv").write_text("part\ntrain\ntest\n")
+    with pytest.raises(ValueError, match=r"b\.csv has no column beside 'part'"):
+        load(str(tmp_path / "b.csv"), split="part")
 
 
 def test_a_missing_file_is_told(tmp_path: Path) -> None:

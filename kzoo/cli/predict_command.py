@@ -42,7 +42,7 @@ def run(parsed: argparse.Namespace) -> int:
     if parsed.top < 1 or parsed.batch_size < 1:
         raise ValueError("--top and --batch-size must be at least 1")
     choose(parsed.backend)
-    from kzoo.datasets.table import TABLES
+    from kzoo.datasets.csv_file import is_table
     from kzoo.training import predict
 
     found = predict(
@@ -54,7 +54,7 @@ def run(parsed: argparse.Namespace) -> int:
         if one.error is not None:
             print(f"error: {one.error}", file=sys.stderr)
     many = any(
-        Path(one).suffix in TABLES or (len(one) < 256 and Path(one).is_dir())
+        is_table(one) or (len(one) < 256 and Path(one).is_dir())
         for one in parsed.inputs
     )
     out = parsed.out or ("predictions.csv" if many else None)

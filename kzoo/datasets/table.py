@@ -4,11 +4,9 @@ The first line names the columns. One column of texts or of image files goes in,
 some of numbers; one column is the label, a number to predict, or a text to write.
 """
 
-import codecs
-import csv
 import dataclasses
-import io
-import sys
+import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,17 +15,19 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets.arrays import ArraysOptions, from_arrays
+from kzoo.datasets.csv_file import Table, are_numbers, is_number, read_table
 from kzoo.datasets.dataset import Dataset
 from kzoo.datasets.examples import Split
-from kzoo.datasets.image_files import SUFFIXES
+from kzoo.datasets.image_files import SUFFIXES, similar_names
 from kzoo.datasets.images import ImageFiles, ImageOptions, images_dataset, reading
 from kzoo.datasets.labeling import labelled_words
 from kzoo.datasets.pairs import chosen_pairs
 from kzoo.datasets.splits import SPLITS, fair_parts, grouped_parts, parted, rows_of
 from kzoo.datasets.text import TextOptions, text_dataset
-from kzoo.hparams import hp, nearest
+from kzoo.hparams import hp, in_short
 
-TABLES = (".csv", ".tsv")
+log = logging.getLogger(__name__)
+
 WRITTEN = ("translation", "summarization")
 
 
@@ -52,115 +52,6 @@ class TableOptions(TextOptions, ImageOptions):
     )
 
 
-@dataclass(frozen=True)
-class Table:
-    """A CSV file in memory.
-
-    Attributes:
-        path: of the file.
-        header: the columns' names.
-        rows: of fields, as many as the header has.
-        lines: of the file that each row ends in, for errors.
-    """
-
-    path: Path
-    header: tuple[str, ...]
-    rows: list[list[str]]
-    lines: list[int]
-
-    def column(self, name: str) -> list[str]:
-        """The fields of a column, none of them empty.
-
-        Raises:
-            ValueError: there is no such column, or a field of it is empty.
-        """
-        if name not in self.header:
-            raise ValueError(
-                f"{self.path} has no column {name!r}{nearest(name, self.header)}"
-            )
-        at = self.header.index(name)
-        fields = [row[at] for row in self.rows]
-        for field, line in zip(fields, self.lines, strict=True):
-            if not field.strip():
-                raise ValueError(f"{self.path}, line {line}: {name!r} is empty")
-        return fields
-
-    def numbers(self, name: str) -> np.ndarray:
-        """A column of finite numbers.
-
-        Raises:
-            ValueError: a field is none.
-        """
-        fields = self.column(name)
-        for field, line in zip(fields, self.lines, strict=True):
-            if not _is_number(field):
-                raise ValueError(
-                    f"{self.path}, line {line}: {name!r} holds {field!r}, which is no "
-                    "finite number"
-                )
-        return np.array([float(field) for field in fields])
-
-
-def read_table(path: str | Path) -> Table:
-    """Reads a CSV file; one that ends in .tsv is cut at tabs.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is not UTF-8 (with line and column), has no rows, or rows of
-            another length than the header.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no file {path}")
-    text = decoded(path)
-    csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # texts are long
-    delimiter = "\t" if path.suffix == ".tsv" else ","
-    lines_of_text = io.StringIO(text, newline="")
-    reader = csv.reader(lines_of_text, delimiter=delimiter, strict=True)
-    rows: list[list[str]] = []
-    lines: list[int] = []
-    try:
-        for row in reader:
-            if not row:  # a blank line
-                continue
-            if rows and len(row) != len(rows[0]):
-                raise ValueError(
-                    f"{path}, line {reader.line_num}: {len(row)} fields, the header "
-                    f"has {len(rows[0])}"
-                )
-            rows.append(row)
-            lines.append(reader.line_num)
-    except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}") from None
-    if len(rows) < 2:
-        raise ValueError(f"{path} has no rows below its header")
-    header = tuple(name.strip() for name in rows[0])
-    if len(set(header)) < len(header):
-        twice = next(name for name in header if header.count(name) > 1)
-        raise ValueError(f"{path} has two columns {twice!r}")
-    return Table(path, header, rows[1:], lines[1:])
-
-
-def decoded(path: Path) -> str:
-    """The text of a UTF-8 file.
-
-    Raises:
-        ValueError: it is not; names line and column.
-    """
-    content = path.read_bytes().removeprefix(codecs.BOM_UTF8)
-    try:
-        return content.decode()
-    except UnicodeDecodeError as error:
-        before = content[: error.start]
-        line = before.count(b"\n") + 1
-        start = before.rfind(b"\n") + 1
-        column = len(before[start:].decode("utf-8", "replace")) + 1
-        raise ValueError(
-            f"{path}, line {line}, column {column}: byte 0x{content[error.start]:02x} "
-            "is not UTF-8; convert the file, as by iconv -f latin1 -t utf-8"
-        ) from None
-
-
 def from_csv(path: str, options: TableOptions) -> Dataset:
     """Makes a dataset of a CSV file.
 
@@ -169,15 +60,50 @@ def from_csv(path: str, options: TableOptions) -> Dataset:
         ValueError: the file or its columns are not as they should be.
     """
     table = read_table(path)
+    label, columns = chosen_columns(table, options)
+    made = _dataset(f"csv:{path}", table, columns, label, options)
+    preprocessing = dataclasses.replace(made.preprocessing, columns=columns)
+    return dataclasses.replace(made, preprocessing=preprocessing)
+
+
+def chosen_columns(table: Table, options: TableOptions) -> tuple[str, tuple[str, ...]]:
+    """The column to predict, and those that go in.
+
+    Raises:
+        ValueError: a column is missing, none is left to go in, or the label goes in.
+    """
     apart = [name for name in (options.split, options.groups) if name is not None]
     for name in apart:
         table.column(name)  # is there one?
-    label = options.label or [c for c in table.header if c not in apart][-1]
-    columns = options.inputs or tuple(
-        name for name in table.header if name not in (label, *apart)
-    )
-    if not columns:
-        raise ValueError(f"{table.path} has no column beside {label!r}")
+    rest = [name for name in table.header if name not in apart]
+    label = options.label or (rest[-1] if rest else None)
+    if options.inputs:
+        if label in options.inputs:
+            raise ValueError(
+                f"{table.path}: {label!r} is the column to predict, and is among "
+                f"inputs={','.join(options.inputs)}"
+            )
+        columns = options.inputs
+    else:
+        columns = tuple(name for name in rest if name and name != label)
+        if "" in rest and label:
+            log.warning(
+                "a column of %s has no name, as an index that was saved with the "
+                "table: it is left out",
+                table.path,
+            )
+    if not columns or not label:
+        raise ValueError(f"{table.path} has no column beside {label or apart[0]!r}")
+    return label, columns
+
+
+def _dataset(
+    name: str,
+    table: Table,
+    columns: tuple[str, ...],
+    label: str,
+    options: TableOptions,
+) -> Dataset:
     if options.task == "sequence-labeling":
         return _labelled_words(table, columns, label, options)
     if options.task in WRITTEN:
@@ -185,22 +111,38 @@ def from_csv(path: str, options: TableOptions) -> Dataset:
     labels, classes = _labels(table, label, options.task)
     inputs = raw_inputs(table, columns)
     splits = _splits(table, inputs, labels, options, classes)
-    name = f"csv:{path}"
     if isinstance(inputs, dict):
         return text_dataset(name, options, splits, classes)
     if inputs.dtype == object and isinstance(inputs[0], Path):
         return _images(name, options, splits, classes)
     if inputs.dtype == object:
         return text_dataset(name, options, splits, classes)
+    if not options.inputs:
+        _warn_of_row_numbers(table, columns, inputs)
     pairs = {key: (split.inputs, split.labels) for key, split in splits.items()}
-    made = from_arrays(pairs, ArraysOptions(seed=options.seed))
-    return dataclasses.replace(
-        made,
-        name=name,
-        options=options.to_json(),
-        spec=dataclasses.replace(made.spec, classes=classes),
-        preprocessing=dataclasses.replace(made.preprocessing, classes=classes),
+    made = from_arrays(
+        pairs,
+        ArraysOptions(
+            seed=options.seed, num_classes=len(classes) or None, classes=classes
+        ),
     )
+    return dataclasses.replace(made, name=name, options=options.to_json())
+
+
+def _warn_of_row_numbers(
+    table: Table, columns: Sequence[str], inputs: np.ndarray
+) -> None:
+    """Warns of a column that numbers the rows, and so tells their order alone."""
+    counting = (np.diff(inputs, axis=0) == 1).all(axis=0) & (len(inputs) > 2)
+    named = [name.lower() in ("id", "index", "row", "unnamed: 0") for name in columns]
+    for name, suspect in zip(columns, counting | named, strict=True):
+        if suspect:
+            log.warning(
+                "%s: the column %r seems to number the rows, and goes in beside the "
+                "others; name those that should by inputs=",
+                table.path,
+                name,
+            )
 
 
 def _labelled_words(
@@ -267,40 +209,120 @@ def _images(
 def raw_inputs(table: Table, columns: Sequence[str]) -> Any:
     """Numbers (rows, columns), or texts or paths of images (rows,).
 
-    Two columns of texts are pairs, a dict of ``first`` and ``second``.
+    What a column holds is decided by all of it. Two columns of texts are pairs, a dict
+    of ``first`` and ``second``.
 
     Raises:
         ValueError: several columns that are not all numbers.
     """
-    fields = [table.column(name) for name in columns]
-    if len(columns) == 2 and not any(map(_is_number, (fields[0][0], fields[1][0]))):
-        names = ("first", "second")
-        return {
-            key: np.array(one, object) for key, one in zip(names, fields, strict=True)
-        }
-    if len(columns) > 1 or all(map(_is_number, fields[0])):
-        return np.stack([table.numbers(name) for name in columns], 1).astype("float32")
-    found = np.empty(len(fields[0]), object)
-    found[:] = fields[0]
-    if all(Path(field).suffix.lower() in SUFFIXES for field in fields[0]):
-        # Relative to the file that names them.
-        found[:] = [table.path.parent / field for field in fields[0]]
-    return found
+    fields = {name: table.column(name) for name in columns}
+    texts = [name for name in columns if not are_numbers(fields[name])]
+    if not texts:
+        return narrowed(np.stack([table.numbers(name) for name in columns], 1))
+    if len(columns) == len(texts) == 2:
+        return texts_of(table, columns)
+    if len(columns) > 1:
+        name = texts[0]
+        count = sum(map(is_number, fields[name]))
+        if 2 * count >= len(fields[name]):
+            table.numbers(name)  # names the field that is none
+        raise ValueError(
+            f"{table.path}: the column {name!r} holds texts, such as "
+            f"{fields[name][0]!r}: name the columns that go in by inputs=, which are "
+            "numbers, or one or two of texts"
+        )
+    if all(Path(field).suffix.lower() in SUFFIXES for field in fields[columns[0]]):
+        return files_of(table, columns[0])
+    return texts_of(table, columns)
+
+
+def texts_of(table: Table, columns: Sequence[str]) -> Any:
+    """Texts (rows,); of two columns, pairs of them."""
+    arrays = [np.array(table.column(name), object) for name in columns]
+    if len(arrays) == 1:
+        return arrays[0]
+    return dict(zip(("first", "second"), arrays, strict=True))
+
+
+def files_of(table: Table, column: str) -> np.ndarray:
+    """Paths (rows,), which a table names relative to itself."""
+    fields = table.column(column)
+    paths = np.empty(len(fields), object)
+    paths[:] = [table.path.parent / field for field in fields]
+    return paths
+
+
+def narrowed(numbers: np.ndarray) -> np.ndarray:
+    """Numbers (rows, ...) in float32, where that rounds away no difference.
+
+    In float64 where rounding reaches a thousandth of a column's standard deviation: a
+    time in seconds since 1970 keeps no minute in float32.
+
+    Example:
+        >>> seconds = 1_700_000_000.0 + np.arange(60)
+        >>> narrowed(seconds).dtype, narrowed(seconds - 1_700_000_000).dtype
+        (dtype('float64'), dtype('float32'))
+    """
+    short = numbers.astype("float32")
+    rounding = np.abs(short - numbers).max(axis=0)
+    return short if (rounding <= 1e-3 * numbers.std(axis=0)).all() else numbers
 
 
 def _labels(
     table: Table, column: str, task: str | None
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Classes (rows,) and their names, or targets (rows,) and no names."""
-    fields = table.column(column)
-    whole = all(field.strip().lstrip("+-").isdecimal() for field in fields)
-    if task == "regression" or (task is None and not whole and _all_numbers(fields)):
-        return table.numbers(column).astype("float32"), ()
-    classes = sorted(set(fields), key=float if whole else None)
+    raw = table.column(column)
+    fields = [field.strip() for field in raw]
+    whole = all(re.fullmatch(r"[+-]?\d+", field) for field in fields)
+    if task == "regression" or (task is None and not whole and _are_targets(fields)):
+        targets = table.numbers(column)
+        few = len(set(targets.tolist())) <= 20 and (targets % 1 == 0).all()
+        if task is None and few:
+            log.warning(
+                "%s: %r holds the numbers %s alone, which are taken for targets of a "
+                "regression; if they are classes: task=classification",
+                table.path,
+                column,
+                in_short(sorted(set(fields)), 3),
+            )
+        return narrowed(targets), ()
+    classes = sorted(set(fields), key=lambda name: (float(name) if whole else 0, name))
     if len(classes) < 2:
         raise ValueError(f"{table.path}: {column!r} holds the one class {classes[0]!r}")
+    _log_classes(table, column, raw, classes, whole and task is None)
     number = {name: i for i, name in enumerate(classes)}
     return np.array([number[field] for field in fields], "int32"), tuple(classes)
+
+
+def _are_targets(fields: Sequence[str]) -> bool:
+    """Whether labels are numbers to predict, given a few that cannot be read."""
+    numbers = [field for field in fields if is_number(field)]
+    fractions = any(not field.lstrip("+-").isdecimal() for field in numbers)
+    return are_numbers(fields) or (fractions and len(numbers) >= 0.9 * len(fields))
+
+
+def _log_classes(
+    table: Table,
+    column: str,
+    raw: Sequence[str],
+    classes: Sequence[str],
+    maybe_numbers: bool,
+) -> None:
+    """Logs what was made of labels that people may have meant otherwise."""
+    where = f"{table.path}: {column!r}"
+    if len(set(raw)) > len(classes):
+        spaced = next(field for field in raw if field != field.strip())
+        log.info("%s: spaces around classes, as in %r, are left out", where, spaced)
+    for group in similar_names(classes):
+        log.warning("%s: %s are classes of their own", where, " and ".join(group))
+    if maybe_numbers and len(classes) > max(20, len(raw) / 10):
+        log.warning(
+            "%s holds %s different whole numbers, each of which is a class; if they "
+            "are numbers to predict: task=regression",
+            where,
+            len(classes),
+        )
 
 
 def _splits(
@@ -343,30 +365,19 @@ def _splits(
                     f"one of {', '.join(SPLITS)}"
                 )
         kept = {name: np.array(where) == name for name in SPLITS}
-        whole = Split(inputs, labels)
-        splits = {
-            key: Split(whole.rows(np.flatnonzero(rows)), labels[rows])
-            for key, rows in kept.items()
-        }
+        splits = parted(
+            inputs, labels, {key: np.flatnonzero(rows) for key, rows in kept.items()}
+        )
+    whole = classes and all(map(is_number, classes))
+    hint = "; or task=regression predicts numbers" if whole else ""
     for name, split in splits.items():
         if not len(split):
-            raise ValueError(f"{table.path}: no row is in the split {name!r}")
+            raise ValueError(f"{table.path}: no row is in the split {name!r}{hint}")
     for number, one in enumerate(classes):
         if number not in splits["train"].labels:
             count = int((labels == number).sum())
             raise ValueError(
                 f"{table.path}: the class {one!r} has no training example ({count} "
-                "in the file); give it more, or say the splits in a column"
+                f"in the file); give it more, or say the splits in a column{hint}"
             )
     return splits
-
-
-def _is_number(field: str) -> bool:
-    try:
-        return bool(np.isfinite(float(field)))
-    except ValueError:
-        return False
-
-
-def _all_numbers(fields: Sequence[str]) -> bool:
-    return all(map(_is_number, fields))

@@ -42,6 +42,8 @@ class Preprocessing:
         pairs: how texts ``first`` and ``second`` go in: ``separate``, under these
             names; ``joined``, as the tokens of one row; ``segments``, the same and
             ``segment_ids``.
+        columns: names of a table's columns that go in, in their order; empty where the
+            data had none.
     """
 
     input_mean: tuple[float, ...] | None = None
@@ -60,6 +62,7 @@ class Preprocessing:
     tokenizer: Tokenizer | None = None
     truncate: bool = False
     pairs: str | None = None
+    columns: tuple[str, ...] = ()
 
     def inputs(self, raw: Any) -> Any:
         """Raw examples (batch, ...), or a dict of such -> what the model takes."""
@@ -124,7 +127,7 @@ class Preprocessing:
         """A regression's outputs in the units of the raw targets."""
         if self.target_mean is None or self.target_scale is None:
             return outputs
-        return outputs * self.target_scale + self.target_mean
+        return outputs.astype("float64") * self.target_scale + self.target_mean
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the tokenizer, which has a file of its own."""

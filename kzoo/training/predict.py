@@ -12,8 +12,9 @@ import keras
 import numpy as np
 
 from kzoo import weights
+from kzoo.datasets.csv_file import decoded, is_table, read_table
 from kzoo.datasets.image_files import find_images, kinds, log_left_out
-from kzoo.datasets.table import TABLES, decoded, raw_inputs, read_table
+from kzoo.datasets.table import raw_inputs
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.images import read_image
 from kzoo.preprocessing.text import in_short
@@ -169,7 +170,7 @@ class Asked:
             )
         for source in sources:
             path = Path(source)
-            if path.suffix in TABLES:
+            if is_table(path):
                 yield from self._of_table(path)
             elif self.kind == "images":
                 yield from _image_files(path)
