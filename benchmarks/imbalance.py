@@ -1,14 +1,14 @@
 """Recall of a rare class: 300 pictures of discs, squares and triangles at 10:3:1.
 
-    python benchmarks/imbalance.py                 # seeds 0 to 4, about 15 minutes on 2 cores
+    python benchmarks/imbalance.py                 # seeds 0 to 4, about 15 minutes
     python benchmarks/imbalance.py --seeds 0 --source arrays
 
 Pictures of 48x48 are drawn by numpy from the seed, at any place and size, in noise. The
 cnn trains 25 epochs by its defaults with `class_weights=balanced`, once as it is and
 once where plain accuracy picks the epoch; the split of seed s is that of `seed=s`.
 
-Measured on 2 cores of a shared machine, TensorFlow, folder, seeds 0 to 4: the rare class
-is recalled in 0.6, 1, 1, 1, 1 of 4 or 5 test examples (20 of 22), by either monitor.
+Measured on 2 shared cores, TensorFlow, folder, seeds 0 to 4: the rare class's recall is
+0.6, 1, 1, 1, 1 of 4 or 5 test examples each (20 of 22), by either monitor.
 """
 
 import argparse
