@@ -176,16 +176,6 @@ def test_a_pth_runs_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_checkpoint_of_a_training_script(
-    state: dict[str, np.ndarray], tmp_path: Path
-) -> None:
-    torch = pytest.importorskip("torch")
-    tensors = {f"module.{k}": torch.from_numpy(v.copy()) for k, v in state.items()}
-    torch.save({"epoch": 3, "state_dict": tensors}, tmp_path / "checkpoint.pth")
-    found = convert("resnet50", tmp_path / "checkpoint.pth", **SMALL)
-    assert found.changes == ()
-
-
 def test_files_that_are_not_weights(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"there is no file .*a.safetensors"):
         read_state_dict(tmp_path / "a.safetensors")

@@ -15,8 +15,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "weights",
         metavar="CHECKPOINT",
-        help="a state dict in .safetensors, .pth or .weights.h5, a folder that has "
-        "one, or a name on the hub; with --to, a model or run folder",
+        help="a state dict in .safetensors, .pth, .ckpt or .weights.h5, a folder that "
+        "has one, or a name on the hub; with --to, a model or run folder",
     )
     way = parser.add_mutually_exclusive_group()
     way.add_argument(
@@ -36,6 +36,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="a hyper-parameter, such as num_classes=10",
     )
     parser.add_argument(
+        "--option",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="how the file is read: ema=true takes its averaged weights",
+    )
+    parser.add_argument(
         "--out",
         required=True,
         metavar="OUT",
@@ -52,6 +59,7 @@ def run(parsed: argparse.Namespace) -> int:
         return _run_back(parsed)
     if not parsed.name:
         raise ValueError("--name is missing: which of kzoo's models takes the weights")
+    options = _options(parsed.option)
     if Path(parsed.out).is_file():
         raise ValueError(f"--out {parsed.out} is a file, not a folder")
     choose(parsed.backend)
@@ -62,15 +70,31 @@ def run(parsed: argparse.Namespace) -> int:
     variant = find_family(parsed.name).variants[parsed.name]
     values = parse(type(variant), parsed.set, parsed.name)
     found = convert_to_folder(
-        parsed.name, parsed.weights, parsed.out, parsed.source, **values
+        parsed.name, parsed.weights, parsed.out, parsed.source, **options, **values
     )
     _report(parsed, {"model": parsed.name, "changes": list(found.changes)})
     return 0
 
 
+def _options(assignments: list[str]) -> dict[str, bool]:
+    """How the checkpoint is read."""
+    from kzoo.hparams import from_text, nearest, split_assignments
+
+    options = {}
+    for name, text in split_assignments(assignments):
+        if name != "ema":
+            raise ValueError(f"convert has no option {name!r}{nearest(name, ['ema'])}")
+        options[name] = from_text(text, bool)
+        if not isinstance(options[name], bool):
+            raise ValueError(f"--option ema={text} is neither true nor false")
+    return options
+
+
 def _run_back(parsed: argparse.Namespace) -> int:
-    if parsed.set or parsed.name:
-        raise ValueError("--to takes a model as it is: --name and --set go with --from")
+    if parsed.set or parsed.name or parsed.option:
+        raise ValueError(
+            "--to takes a model as it is: --name, --set and --option go with --from"
+        )
     choose(parsed.backend)
     from kzoo.weights import PREPROCESSING, load, load_preprocessing, model_folder
     from kzoo.weights.checkpoints import write_checkpoint

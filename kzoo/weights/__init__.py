@@ -17,8 +17,7 @@ from typing import Any
 
 import keras
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import save_file
 
 from kzoo import plugins, strict_json
 from kzoo.distribution import current
@@ -28,6 +27,7 @@ from kzoo.preprocessing.text import Tokenizer
 from kzoo.registry import build_model, is_registered
 from kzoo.weights.adapters import add_adapters, save_adapter
 from kzoo.weights.plain import KERAS, read_keras, write_keras
+from kzoo.weights.tensors import read_tensors
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -153,7 +153,7 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     if (folder / KERAS).exists():
         return read_keras(folder / KERAS)
     name, hparams = load_identity(folder)
-    stored = read_weights(folder / WEIGHTS)
+    stored = read_tensors(folder / WEIGHTS)
     model = build_model(name, **hparams)
     adapters = read_json(folder / CONFIG)["model"].get("adapters")
     if adapters:
@@ -269,14 +269,6 @@ def difference(
     return "; ".join(shown)
 
 
-def read_weights(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a safetensors file; a ``ValueError`` if it is damaged."""
-    try:
-        return load_file(path)
-    except SafetensorError as error:
-        raise ValueError(f"{path} is damaged: {error}") from None
-
-
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; errors name the file."""
     if not path.exists():
@@ -286,6 +278,8 @@ def read_json(path: Path) -> dict[str, Any]:
         value = json.loads(text, parse_constant=lambda word: None)  # NaN of old runs
     except ValueError as error:
         raise ValueError(f"{path} is not JSON: {error}") from None
+    except RecursionError:
+        raise ValueError(f"{path} is nested too deeply") from None
     if not isinstance(value, dict):
         raise ValueError(f"{path} holds no JSON object")
     return value

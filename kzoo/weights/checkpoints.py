@@ -24,8 +24,9 @@ from kzoo.preprocessing.vocabularies import (
 )
 from kzoo.weights import read_json, write_json, write_text
 from kzoo.weights.convert import to_source
-from kzoo.weights.files import READERS, read_state_dict, write_state_dict
+from kzoo.weights.files import has_reader, read_checkpoint, write_state_dict
 from kzoo.weights.places import find_table
+from kzoo.weights.torch_files import StateDict
 
 CONFIG = "config.json"
 TOKENIZERS = (JSON, "tokenizer_config.json", WORD_PIECES, *BYTE_PAIRS, SENTENCE_PIECES)
@@ -62,17 +63,23 @@ class Checkpoint:
         except FileNotFoundError:
             return None
 
-    def arrays(self) -> dict[str, np.ndarray]:
-        """The state dict.
+    def state_dict(self, ema: bool = False) -> StateDict:
+        """The weights of all files.
+
+        Args:
+            ema: take the averaged weights where a file holds both.
 
         Raises:
             FileNotFoundError: a file is missing.
             ValueError: a file is damaged, or of another kind.
         """
         arrays: dict[str, np.ndarray] = {}
+        notes: list[str] = []
         for file in self.files:
-            arrays |= read_state_dict(file)
-        return arrays
+            part = read_checkpoint(file, ema)
+            arrays |= part.arrays
+            notes += part.notes
+        return StateDict(arrays, tuple(dict.fromkeys(notes)))
 
 
 def find_checkpoint(weights: str) -> Checkpoint:
@@ -85,7 +92,7 @@ def find_checkpoint(weights: str) -> Checkpoint:
     path = Path(weights)
     if path.is_dir():
         return _in_folder(path)
-    if path.exists() or weights.endswith(READERS) or weights.count("/") != 1:
+    if path.exists() or has_reader(weights) or weights.count("/") != 1:
         config = path.with_name(CONFIG)
         return Checkpoint((path,), read_json(config) if config.is_file() else {})
     return _fetched(weights)
@@ -107,10 +114,30 @@ def _parts(file: Path) -> tuple[Path, ...]:
     """The file itself, or those that it lists."""
     if file.suffix != ".json":
         return (file,)
-    names = sorted(set(read_json(file).get("weight_map", {}).values()))
-    if any(Path(name).name != name for name in names):
-        raise ValueError(f"{file} names files outside its folder")
+    weight_map = read_json(file).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ValueError(
+            f"{file}: weight_map is not an object of names and files: "
+            f"{_in_short(weight_map)}"
+        )
+    for name, part in weight_map.items():
+        if not isinstance(part, str) or Path(part).name != part or not part.strip("."):
+            raise ValueError(
+                f"{file}: weight_map gives {name!r} the file {_in_short(part)}; "
+                "a file of the same folder is meant"
+            )
+    names = sorted(set(weight_map.values()))
+    for name in names:
+        if not has_reader(name):
+            raise ValueError(f"{file} names {name!r}, which is no file of weights")
+        if not file.with_name(name).is_file():
+            raise FileNotFoundError(f"{file} names {name}, which is not beside it")
     return tuple(file.with_name(name) for name in names)
+
+
+def _in_short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _fetched(repository: str) -> Checkpoint:
@@ -161,7 +188,7 @@ def write_checkpoint(
     target = Path(path)
     known = identity(model)
     table = find_table(known.name, source)
-    if table.configuration is None or target.suffix in READERS:
+    if table.configuration is None or has_reader(target):
         return write_state_dict(to_source(model, source), target)
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"{target} is there already and not empty; not overwritten")

@@ -7,7 +7,7 @@ its name, and nothing is loaded.
 
 import dataclasses
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,8 @@ from kzoo.registry import build_model, find_family
 from kzoo.weights import assign, difference, weights_by_path
 from kzoo.weights.names import Table
 from kzoo.weights.places import Place, buffers, find_table, places
+from kzoo.weights.prefixes import common_prefix, fitting_prefix, stripped
+from kzoo.weights.tensors import is_floating
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -64,8 +66,9 @@ def from_source(arrays: Arrays, name: str, source: str, **values: Any) -> Conver
     table = find_table(name, source)
     model = build_model(name, **{**table.hparams, **values})
     targets = places(model, source)
-    found = _current(arrays, table, identity(model).hparams)
     changes: list[str] = []
+    arrays = _unwrapped(arrays, targets, table, model, changes)
+    found = _current(arrays, table, identity(model).hparams)
     _add_ones(found, targets, table)
     _drop_copies(found, table)
     _leave_aside(found, targets, table, changes)
@@ -142,6 +145,30 @@ def _current(
         if not COUNTERS.fullmatch(name):
             found[name] = np.asarray(array)
     return found
+
+
+def _unwrapped(
+    arrays: Arrays,
+    targets: Mapping[str, Place],
+    table: Table,
+    model: keras.Model,
+    changes: list[str],
+) -> Arrays:
+    """The arrays without the prefix that wrappers put before their names."""
+    wanted = {place.name for place in targets.values()}
+
+    def fits(prefix: str) -> int:
+        renamed = {name.removeprefix(prefix): array for name, array in arrays.items()}
+        return len(wanted & _current(renamed, table, values).keys())
+
+    values = identity(model).hparams
+    prefix = fitting_prefix(arrays, fits)
+    if prefix:
+        count = sum(name.startswith(prefix) for name in arrays)
+        changes.append(
+            f"{count} of {len(arrays)} names begin with {prefix!r}: left out"
+        )
+    return stripped(arrays, prefix)
 
 
 def _add_ones(
@@ -328,10 +355,26 @@ def _check(found: Arrays, targets: Mapping[str, Place], model: keras.Model) -> N
     theirs = {name: tuple(array.shape) for name, array in found.items()}
     ours = {place.name: place.whole for place in targets.values()}
     ours |= {place.minus: place.whole for place in targets.values() if place.minus}
+    if theirs and not theirs.keys() & ours.keys():
+        raise ValueError(_no_name_fits(theirs, ours, model.name))
     if theirs != ours:
         raise ValueError(
             f"the weights do not fit {model.name}: {difference(theirs, ours)}"
         )
     for name, array in found.items():
-        if not np.issubdtype(array.dtype, np.floating):
+        if not is_floating(array.dtype):
             raise ValueError(f"{name!r} is of type {array.dtype}, not of weights")
+        if not np.isfinite(array).all():
+            raise ValueError(f"{name!r} holds NaN or infinity: no weights of a network")
+
+
+def _no_name_fits(theirs: Iterable[str], ours: Iterable[str], name: str) -> str:
+    """Both sides by an example, and what all names of the file begin with."""
+    theirs, ours = list(theirs), list(ours)
+    prefix = common_prefix(theirs)
+    begin = f", which all begin with {prefix!r}," if prefix else ""
+    return (
+        f"the weights do not fit {name}: none of the file's {len(theirs)} names{begin} "
+        f"is one of the model's {len(ours)}: {theirs[0]!r} in the file, {ours[0]!r} in "
+        "the model"
+    )

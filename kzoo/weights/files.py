@@ -1,20 +1,21 @@
-"""State dicts in files: .safetensors, .pth and .pt, .weights.h5 and .h5.
+"""State dicts in files: .safetensors, PyTorch's .pth, .pt, .ckpt and .bin, Keras's .h5.
 
-None of the readers runs what a file says.
+None of the readers runs what a file says. Suffixes count in any case.
 """
 
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from safetensors.numpy import save_file
 
-from kzoo.weights import read_weights
+from kzoo.weights.h5_files import read_h5
+from kzoo.weights.tensors import read_tensors, widened
+from kzoo.weights.torch_files import StateDict, import_torch, read_torch
 
-READERS = (".safetensors", ".pth", ".pt", ".bin", ".h5")
+TORCH = (".pth", ".pth.tar", ".pt", ".ckpt", ".bin")
+READERS = (".safetensors", *TORCH, ".h5")
 
 
 def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
@@ -24,16 +25,45 @@ def read_state_dict(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
         FileNotFoundError: there is no such file.
         ValueError: a file of another kind, or a damaged one.
     """
+    return read_checkpoint(path).arrays
+
+
+def read_checkpoint(path: str | os.PathLike[str], ema: bool = False) -> StateDict:
+    """The arrays of a file, and which of its state dicts they are.
+
+    Args:
+        path: a file of one of ``READERS``.
+        ema: take the averaged weights of a file that holds both.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file of another kind, or a damaged one; or there are no averaged
+            weights where they are asked for.
+    """
     file = Path(path)
     if not file.is_file():
         raise FileNotFoundError(f"there is no file {file}")
-    if file.suffix == ".safetensors":
-        return read_weights(file)
-    if file.suffix in (".pth", ".pt", ".bin"):
-        return _read_torch(file)
-    if file.suffix == ".h5":
-        return _read_h5(file)
-    raise ValueError(f"{file} is none of {', '.join(READERS)}")
+    if not has_reader(file):
+        raise ValueError(f"{file} is none of {', '.join(READERS)}")
+    if file.name.lower().endswith(TORCH):
+        return read_torch(file, ema)
+    if ema:
+        raise ValueError(
+            f"{file} holds one state dict: ema=true is for files of {', '.join(TORCH)} "
+            "that hold averaged weights too"
+        )
+    if file.name.lower().endswith(".h5"):
+        return StateDict(read_h5(file))
+    return StateDict({n: widened(array) for n, array in read_tensors(file).items()})
+
+
+def has_reader(path: str | os.PathLike[str]) -> bool:
+    """Whether a path ends as a file of weights does.
+
+    >>> has_reader("model_best.pth.tar"), has_reader("LAST.CKPT"), has_reader("a.txt")
+    (True, True, False)
+    """
+    return os.fspath(path).lower().endswith(READERS)
 
 
 def write_state_dict(
@@ -45,95 +75,12 @@ def write_state_dict(
         ValueError: a path of another kind.
     """
     file = Path(path)
-    if file.suffix == ".safetensors":
+    suffix = file.suffix.lower()
+    if suffix == ".safetensors":
         save_file(dict(arrays), file)
-    elif file.suffix in (".pth", ".pt"):
-        torch = _torch(file)
+    elif suffix in (".pth", ".pt"):
+        torch = import_torch(file)
         torch.save({k: torch.from_numpy(v.copy()) for k, v in arrays.items()}, file)
     else:
         raise ValueError(f"{file} ends neither in .safetensors nor in .pth")
     return file
-
-
-def _torch(file: Path) -> Any:
-    try:
-        import torch
-    except ImportError:
-        raise ValueError(
-            f"{file.suffix} files need PyTorch: pip install 'kzoo[torch]'"
-        ) from None
-    return torch
-
-
-def _read_torch(file: Path) -> dict[str, np.ndarray]:
-    torch = _torch(file)
-    try:
-        # Tensors and plain containers alone: a pickle may otherwise run anything.
-        found = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # pickle, zip and torch raise each their own
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "damaged"
-        raise ValueError(f"{file} is not a state dict of tensors: {reason}") from None
-    # Training scripts put the state dict inside what else they keep.
-    for key in ("state_dict", "model", "model_state_dict"):
-        if isinstance(found, dict) and isinstance(found.get(key), dict):
-            found = found[key]
-    if not isinstance(found, dict) or not all(map(torch.is_tensor, found.values())):
-        raise ValueError(f"{file} is not a state dict of tensors")
-    return {re.sub(r"^module\.", "", key): _numpy(v) for key, v in found.items()}
-
-
-def _numpy(tensor: Any) -> np.ndarray:
-    if str(tensor.dtype) == "torch.bfloat16":  # numpy has none
-        tensor = tensor.float()
-    array: np.ndarray = tensor.detach().numpy()
-    return array
-
-
-def _read_h5(file: Path) -> dict[str, np.ndarray]:
-    """``{layer}.{weight}``, of Keras 3's .weights.h5 and of the older .h5."""
-    import h5py
-
-    try:
-        with h5py.File(file) as stored:
-            if "layers" in stored:
-                return _by_order(stored["layers"])
-            return _by_name(stored.get("model_weights", stored))
-    except OSError as error:
-        raise ValueError(f"{file} is damaged: {error}") from None
-
-
-def _by_order(layers: Any) -> dict[str, np.ndarray]:
-    """Keras 3 numbers a layer's weights; the layer says its own name."""
-    arrays = {}
-    for group in layers.values():
-        stored = group.get("vars", {})
-        if not len(stored):
-            continue
-        name = stored.attrs.get("name")
-        ranks = [stored[str(i)].ndim for i in range(len(stored))]
-        for i, kind in enumerate(_kinds(ranks)):
-            arrays[f"{name}.{kind}"] = np.array(stored[str(i)])
-    return arrays
-
-
-def _kinds(ranks: list[int]) -> list[str]:
-    """What a layer's weights are, by their number and ranks, in Keras's order."""
-    if len(ranks) <= 2 and ranks[0] > 1:
-        return ["kernel", "bias"][: len(ranks)]
-    if len(ranks) == 4:
-        return ["gamma", "beta", "moving_mean", "moving_variance"]
-    if len(ranks) == 3:  # normalised without a scale
-        return ["beta", "moving_mean", "moving_variance"]
-    return [str(i) for i in range(len(ranks))]
-
-
-def _by_name(layers: Any) -> dict[str, np.ndarray]:
-    """Keras 2: a group a layer, which lists its weights as ``layer/kernel:0``."""
-    arrays = {}
-    for layer, group in layers.items():
-        for path in group.attrs.get("weight_names", ()):
-            text = path.decode() if isinstance(path, bytes) else str(path)
-            kind = text.rpartition("/")[2].removesuffix(":0")
-            kind = "kernel" if kind == "depthwise_kernel" else kind
-            arrays[f"{layer}.{kind}"] = np.array(group[text])
-    return arrays

@@ -19,11 +19,14 @@ from kzoo.weights.checkpoints import find_checkpoint
 from kzoo.weights.convert import Converted, from_source
 from kzoo.weights.names import SOURCES
 from kzoo.weights.places import find_table
+from kzoo.weights.prefixes import shared_prefixes
 
 logger = logging.getLogger(__name__)
 
 
-def load_pretrained(name: str, weights: str, /, **values: Any) -> keras.Model:
+def load_pretrained(
+    name: str, weights: str, /, *, ema: bool = False, **values: Any
+) -> keras.Model:
     """A model of the zoo on another zoo's weights.
 
     What of them did not go in as it was (a head of another size, a first convolution
@@ -32,8 +35,9 @@ def load_pretrained(name: str, weights: str, /, **values: Any) -> keras.Model:
     Args:
         name: one of ``kzoo.list_models()``.
         weights: a name on the Hugging Face hub, such as ``timm/NAME.TAG``; a file in
-            .safetensors, .pth or .weights.h5; or a folder that has one. A config.json
-            of transformers beside it says the sizes.
+            .safetensors, .pth, .ckpt or .weights.h5; or a folder that has one. A
+            config.json of transformers beside it says the sizes.
+        ema: take the averaged weights of a file that holds both.
         **values: hyper-parameters to change from the variant's, or the checkpoint's.
 
     Raises:
@@ -52,11 +56,17 @@ def load_pretrained(name: str, weights: str, /, **values: Any) -> keras.Model:
         >>> kzoo.load_pretrained("resnet50", file, **small).name
         'resnet50'
     """
-    return convert(name, weights, **values).model
+    return convert(name, weights, ema=ema, **values).model
 
 
 def convert(
-    name: str, weights: str | os.PathLike[str], source: str = "", /, **values: Any
+    name: str,
+    weights: str | os.PathLike[str],
+    source: str = "",
+    /,
+    *,
+    ema: bool = False,
+    **values: Any,
 ) -> Converted:
     """The same, with what was changed and the preprocessing; nothing is written.
 
@@ -64,6 +74,7 @@ def convert(
         name: one of ``kzoo.list_models()``.
         weights: as in :func:`load_pretrained`.
         source: whose names the file has, such as timm; by default those that fit best.
+        ema: take the averaged weights of a file that holds both.
         **values: hyper-parameters to change from the variant's.
     """
     checkpoint = find_checkpoint(str(weights))
@@ -72,12 +83,13 @@ def convert(
     if "model_type" in checkpoint.config:
         source = source or "transformers"
     find_family(name)
-    arrays = checkpoint.arrays()
-    source = source or guessed_source(name, arrays)
+    state = checkpoint.state_dict(ema)
+    source = source or guessed_source(name, state.arrays)
     configuration = find_table(name, source).configuration
     if configuration is not None and "model_type" in checkpoint.config:
         values = {**configuration.hparams(checkpoint.config), **values}
-    found = from_source(arrays, name, source, **values)
+    found = from_source(state.arrays, name, source, **values)
+    found = dataclasses.replace(found, changes=(*state.notes, *found.changes))
     for change in found.changes:
         logger.info("%s: %s", name, change)
     preprocessing = preprocessing_of(checkpoint.config) or found.preprocessing
@@ -99,10 +111,12 @@ def convert_to_folder(
     folder: str | os.PathLike[str],
     source: str = "",
     /,
+    *,
+    ema: bool = False,
     **values: Any,
 ) -> Converted:
     """:func:`convert`, and a model folder that ``kzoo.load`` takes."""
-    found = convert(name, weights, source, **values)
+    found = convert(name, weights, source, ema=ema, **values)
     facts = {"converted_from": {"source": source, "file": Path(weights).name}}
     save(found.model, folder, preprocessing=found.preprocessing, facts=facts)
     return found
@@ -116,13 +130,18 @@ def guessed_source(name: str, arrays: Mapping[str, np.ndarray]) -> str:
     """
     sources = SOURCES.get(find_family(name).name, {})
 
-    def score(source: str) -> int:
+    def score(source: str) -> tuple[int, bool]:
+        """How many names fit without a prefix that they share, and if none is there."""
         heads = {rule.source.partition("{")[0] for rule in sources[source].rules}
-        return sum(any(a.startswith(head) for head in heads if head) for a in arrays)
+        starts = tuple(head for head in heads if head)
+        return max(
+            (sum(n.removeprefix(p).startswith(starts) for n in arrays), not p)
+            for p in shared_prefixes(arrays)
+        )
 
     scores = {source: score(source) for source in sources}
     best = max(scores, key=lambda source: scores[source], default="")
-    if not best or not scores[best]:
+    if not best or not scores[best][0]:
         known = ", ".join(sorted(sources)) or "no source at all"
         raise ValueError(
             f"the file's names ({', '.join(sorted(arrays)[:3])} ...) are not those "

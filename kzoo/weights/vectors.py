@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from kzoo.preprocessing.text import Tokenizer
-from kzoo.weights import WEIGHTS, load_preprocessing, model_folder, read_weights
+from kzoo.weights import WEIGHTS, load_preprocessing, model_folder
+from kzoo.weights.tensors import read_tensors
 
 PATH = "embedding/embeddings"
 
@@ -47,7 +48,7 @@ def load_vectors(
         True
     """
     weights = {weight.path: weight for weight in model.weights}
-    theirs = read_weights(model_folder(source) / WEIGHTS).get(PATH)
+    theirs = read_tensors(model_folder(source) / WEIGHTS).get(PATH)
     if PATH not in weights or theirs is None:
         lacking = model.name if PATH not in weights else source
         raise ValueError(f"{lacking} has no embedding of tokens")
