@@ -10,6 +10,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from tolerance import rounding_noise, unit_roundoff
 
 from kzoo.features import features
 from kzoo.weights.convert import from_source
@@ -77,21 +78,28 @@ def assert_gradients(model: keras.Model, peer: Any, size: tuple[int, int]) -> No
 
     On one of eight pairs of images: a unit that rounding puts on the other side of its
     kink has a gradient all of its own, in one library as in the other. (In float64 it
-    would be as rare as never, but Keras normalises batches in float32 at most.)
+    would be as rare as never, but Keras normalises batches in float32 at most.) Where
+    each pair has such units, as inception_v3 on some processors, the best of them may
+    be off by what noise of float32's size makes of the network's own gradients, see
+    ``tolerance``: 2e-6 of that network's where no unit is turned, 2e-2 where some are.
     """
-    errors = []
+    errors, moved = [], []
     for seed in range(8):
         images = images_of(size, model.input_shape[-1], seed=seed)
         logits = model(images, training=False)
         weights = np.random.default_rng(2).normal(size=tuple(logits.shape))
-        error = relative_error(
-            input_gradients(model, images, weights.astype("float32")),
-            peer_gradients(peer, images, weights.astype("float32")),
-        )
-        if error < 1e-3:
+        weights = weights.astype("float32")
+        ours = input_gradients(model, images, weights)
+        errors.append(relative_error(ours, peer_gradients(peer, images, weights)))
+        if errors[-1] < 1e-3:
             return
-        errors.append(error)
-    raise AssertionError(f"{model.name}: gradients are off by {min(errors):.2g}")
+        with rounding_noise(unit_roundoff("float32")):
+            noisy = input_gradients(model, images, weights)
+        moved.append(relative_error(noisy, ours))
+    off, noise = min(errors), max(moved)
+    assert off <= noise, (
+        f"{model.name}: gradients are off by {off:.2g}, not {noise:.2g}"
+    )
 
 
 def relative_error(actual: np.ndarray, expected: np.ndarray) -> float:

@@ -19,6 +19,9 @@ import numpy as np
 from safetensors.numpy import load_file
 
 BACKEND, REPLICAS, MANY = "", 1, ""  # of this process, by main
+OFF = 0  # a seed of rounding noise in the data; 0 = none
+UNIT = 2.0**-24  # float32's unit round-off
+BAR = 1e-5  # how far apart weights end by rounding, where training does not magnify it
 
 MODELS: dict[str, dict[str, Any]] = {
     "cnn": {"filters": (4, 8), "num_convs": 1, "dense_units": 8, "dropout_rate": 0.0},
@@ -56,6 +59,7 @@ def prepare() -> None:
 def data(model: str, examples: int) -> dict[str, Any]:
     """Splits of noise; tokens of cnn_1d end in padding of several lengths."""
     rng = np.random.RandomState(0)
+    noise = np.random.RandomState(OFF)
     shape = {"cnn": (8, 8, 1), "mlp": (8,), "cnn_1d": (7,)}.get(model, (6, 3))
     splits = {}
     for split, n in (("train", examples), ("validation", 9), ("test", 27)):
@@ -65,6 +69,8 @@ def data(model: str, examples: int) -> dict[str, Any]:
                 row[7 - i % 5 :] = 0
         else:
             inputs = rng.standard_normal((n, *shape)).astype("float32")
+            if OFF:
+                inputs *= 1 + noise.uniform(-UNIT, UNIT, inputs.shape)
         splits[split] = (inputs, rng.randint(0, 4, n))
     return splits
 
@@ -199,8 +205,29 @@ def index_of_first_step(batch_size: int) -> np.ndarray:
 def whole_runs(name: str, kind: str) -> dict[str, Any]:
     """How far apart a trainer's runs end, on one device and on many."""
     with tempfile.TemporaryDirectory() as folder:
-        runs = [TRAINERS[name](each, Path(folder) / each) for each in ("none", kind)]
-        return runs_apart(*runs)
+        one, many = (
+            TRAINERS[name](each, Path(folder) / each) for each in ("none", kind)
+        )
+        return runs_apart(one, many) | magnified(name, one, many, Path(folder))
+
+
+def magnified(name: str, one: Path, many: Path, folder: Path) -> dict[str, float]:
+    """How far a trainer carries a rounding of its data, if two runs are past ``BAR``.
+
+    The same run on one device three times more, each number of its data off by up to
+    ``UNIT`` of itself; the farthest. Relations between examples magnify rounding.
+    """
+    global OFF
+    if runs_apart(one, many)["distance"] <= BAR:
+        return {}
+    farthest = 0.0
+    try:
+        for OFF in (1, 2, 3):
+            off = TRAINERS[name]("none", folder / f"off-{OFF}")
+            farthest = max(farthest, runs_apart(one, off)["distance"])
+    finally:
+        OFF = 0
+    return {"rounding": farthest}
 
 
 def runs_apart(one: Path, many: Path) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tolerance import ROUNDINGS_RATIO
 
 from kzoo.cli.launch_command import again
 from kzoo.cli.main import main
@@ -281,7 +282,8 @@ def check_trainers(ranks: list[dict[str, Any]], *names: str) -> None:
     found = ranks[0]["trainers"]
     assert set(found) == set(names)
     for name, apart in found.items():
-        assert apart["distance"] <= 1e-5, (name, apart)
+        bar = max(1e-5, ROUNDINGS_RATIO * apart.get("rounding", 0))
+        assert apart["distance"] <= bar, (name, apart)
 
 
 @pytest.mark.exhaustive

@@ -80,7 +80,8 @@ def whole_run(where: Any, name: str) -> dict[str, Any]:
     many = train(KINDS[BACKEND], FOLDER / name)
     if not where.is_chief:
         return {}
-    return replicas.runs_apart(train("none", FOLDER / f"{name}-alone"), many)
+    one = train("none", FOLDER / f"{name}-alone")
+    return replicas.runs_apart(one, many) | replicas.magnified(name, one, many, FOLDER)
 
 
 def keras_alone(where: Any) -> str:
