@@ -288,7 +288,11 @@ NAN[7, 2] = np.nan
     [
         ((NAN, LABELS), {}, "inputs hold NaN or infinity, first in row 7"),
         ((GOOD, np.full(60, np.inf)), {}, "labels hold NaN or infinity, first in row"),
-        ((GOOD, LABELS - 1), {}, "label -1 is out of range: 2 classes are 0 to 1"),
+        (
+            (GOOD, LABELS - 1),
+            {"num_classes": 2},
+            "label -1 is out of range: 2 classes are 0 to 1",
+        ),
         (
             (GOOD, LABELS),
             {"num_classes": 2},
@@ -296,10 +300,8 @@ NAN[7, 2] = np.nan
         ),
         ((GOOD[:59], LABELS), {}, "59 inputs and 60 labels"),
         ((GOOD[:0], LABELS[:0]), {}, "0 inputs and 0 labels"),
-        ((GOOD, LABELS[:, None]), {}, "labels are (examples, 1); pass them as"),
-        ((GOOD, np.eye(60)), {}, "labels must be numbers of shape (examples,)"),
-        ((GOOD, np.array(["a"] * 60)), {}, "labels must be numbers of shape"),
-        ((GOOD, LABELS > 0), {}, "labels must be numbers of shape"),
+        ((GOOD, RNG.random((60, 2))), {}, "several targets an example are not"),
+        ((GOOD, np.array(["a"] * 60)), {}, "labels hold one class alone; two are"),
         ((GOOD, np.arange(60) // 2), {}, "60 examples are too few to split: each"),
         ((GOOD[:1], np.ones(1)), {}, "1 examples are too few: no "),
         (
@@ -314,8 +316,7 @@ NAN[7, 2] = np.nan
             {"vocab_size": 9},
             "token 9 is out of range: a vocabulary of 9 is 0 to 8",
         ),
-        ((np.full((60, 4), -1), LABELS), {}, "token -1 is out of range"),
-        ((GOOD, LABELS), {"task": "regression"}, "task 'regression' does not go with"),
+        ((np.full((60, 4), -1), LABELS), {"vocab_size": 9}, "token -1 is out of"),
         ((GOOD, LABELS * 0.5), {"task": "image-classification"}, "does not go with"),
         ({"train": (GOOD, LABELS)}, {}, "a dict of arrays has the splits train, val"),
         ({}, {}, "a dict of arrays has the splits train, validation, test; got none"),
@@ -329,8 +330,8 @@ NAN[7, 2] = np.nan
         (
             {**dict.fromkeys(SPLITS, (GOOD, LABELS)), "test": (GOOD, LABELS / 2)},
             {},
-            "train has inputs of float64 and labels of int64, test has float64 and "
-            "float64",
+            "the splits have labels of different types: train int64, validation int64, "
+            "test float64",
         ),
         (
             {**dict.fromkeys(SPLITS, (GOOD, LABELS)), "validation": (NAN, LABELS)},
@@ -362,11 +363,12 @@ def test_arrays_are_split_or_refused_in_our_words(
     try:
         data = kzoo.load_dataset((inputs, np.array(labels, dtype)))
     except ValueError as error:
-        assert "too few to split" in str(error)
+        assert "too few to split" in str(error) or "one class alone" in str(error)
         return
     found = np.concatenate([data.splits[name].inputs for name in SPLITS])
     assert sorted(found[:, 0]) == list(range(len(labels)))
-    assert set(data.splits["train"].labels) == set(labels)
+    trained = {int(data.spec.classes[label]) for label in data.splits["train"].labels}
+    assert trained == set(labels)
 
 
 def test_labels_far_apart_cost_no_memory() -> None:

@@ -62,10 +62,11 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
             folder a class; ``csv:PATH``; ``text:PATH``, a file or a folder of running
             text; a name of TensorFlow Datasets, such as ``mnist``; or arrays:
             ``(inputs, labels)``, which are split by the seed, or a dict of such pairs
-            by split, ``{"train": ..., "validation": ..., "test": ...}``. A ``Dataset``
-            is returned as it is.
+            by split, ``{"train": ..., "validation": ..., "test": ...}``. Data frames,
+            series, lists and tensors do as well. A ``Dataset`` is returned as it is.
         **options: the set's own, see ``kzoo.datasets.DATASETS``; all take ``seed``,
-            which makes the splits.
+            which makes the splits. Of arrays, ``groups`` (examples,) says which
+            examples go into one split together.
 
     Returns:
         A :class:`Dataset` with the splits ``train``, ``validation`` and ``test``.
@@ -85,8 +86,11 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
             raise ValueError(f"a loaded dataset takes no options, got {options}")
         return source
     if not isinstance(source, str):
+        groups = options.pop("groups", None)
+        if isinstance(groups, bool):  # of a run's record, which holds no arrays
+            options["groups"], groups = groups, None
         chosen = replace(arrays.ArraysOptions(), "arrays", options)
-        return arrays.from_arrays(source, chosen)
+        return arrays.from_arrays(source, chosen, groups)
     declared, loader = find_dataset(source)
     return loader(replace(declared(), source, options))
 

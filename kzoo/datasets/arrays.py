@@ -1,16 +1,32 @@
 """Arrays of the caller's own as a dataset."""
 
+import dataclasses
+import logging
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from kzoo import hparams
+from kzoo.datasets.array_kinds import STEPS, task_of, understood
+from kzoo.datasets.class_labels import Meaning, meaning, tell_untrained
 from kzoo.datasets.dataset import Dataset, Spec
 from kzoo.datasets.examples import Split, fingerprint
+from kzoo.datasets.in_memory import (
+    FLOAT32_MAX,
+    as_array,
+    check_aligned,
+    check_finite,
+    frame_inputs,
+    is_frame,
+    position,
+)
+from kzoo.datasets.overlaps import overlapping_windows
 from kzoo.datasets.splits import (
     SPLITS,
     fair_parts,
+    grouped_parts,
     parted,
     rows_of,
     stratified_rows,
@@ -18,10 +34,10 @@ from kzoo.datasets.splits import (
 from kzoo.datasets.text import TextOptions, text_dataset
 from kzoo.hparams import hp
 from kzoo.preprocessing import Preprocessing, standardized
-from kzoo.tasks import get_task
 
-# Inputs that may have a label each step.
-STEPS = ("tokens", "features")
+log = logging.getLogger(__name__)
+
+MAX_VOCAB_SIZE = 10_000_000  # of a model's embeddings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,115 +45,148 @@ class ArraysOptions(TextOptions):
     """Options of arrays; those of texts for arrays of str."""
 
     task: str | None = hp(None, "a task's name; none = by the arrays' types and shapes")
-    num_classes: int | None = hp(None, "none = the greatest label + 1", min=1)
+    num_classes: int | None = hp(
+        None, "labels are 0 to this minus 1; none = those that there are", min=1
+    )
     vocab_size: int | None = hp(None, "of tokens; none = the greatest + 1", min=1)
-    classes: tuple[str, ...] = hp((), "their names; none = their numbers")
+    classes: tuple[str, ...] = hp((), "names of the classes; none = the labels' own")
+    columns: tuple[str, ...] = hp((), "names of the columns that vectors are made of")
+    groups: bool = hp(False, "split by groups, which are given as an array (examples,)")
 
 
-def from_arrays(source: Any, options: ArraysOptions) -> Dataset:
-    """Makes a dataset of arrays.
+@dataclass(frozen=True)
+class Given:
+    """The arrays of one split, or of all examples.
+
+    Attributes:
+        inputs: an array, or a dict of arrays of texts.
+        labels: as they came.
+        columns: of a data frame of inputs; else none.
+        named: the columns of a data frame of labels; else none.
+    """
+
+    inputs: Any
+    labels: np.ndarray
+    columns: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
+
+
+def from_arrays(source: Any, options: ArraysOptions, groups: Any = None) -> Dataset:
+    """Makes a dataset of arrays, data frames, lists or tensors.
 
     Inputs are images (examples, height, width, channels), features (examples, time,
     features), vectors (examples, features) of a floating type, tokens (examples, time)
     of an integer type, or texts (examples,) of str; a dict of texts ``first`` and
-    ``second`` holds pairs. Integer labels are classes, floating ones are targets;
-    integer labels (examples, time) are a class each step, -1 where none counts. 8-bit
-    images are scaled to [0, 1]; other images and features are taken as they are;
-    vectors and targets are standardised by the training split.
+    ``second`` holds pairs. Of a data frame, columns of numbers are vectors. Grey images
+    of 8 bits may go without their last axis. 8-bit images are scaled to [0, 1]; other
+    images and features are taken as they are; vectors and targets are standardised by
+    the training split.
+
+    Labels are what :func:`kzoo.datasets.class_labels.meaning` makes of them: integers,
+    texts, booleans and one-hot rows are classes, floating numbers are targets, integers
+    (examples, time) are a class each step, -1 where none counts.
+
+    Args:
+        source: a pair (inputs, labels), or a dict of pairs by split.
+        options: how to understand them.
+        groups: the group of each example (examples,): one group is in one split.
 
     Raises:
-        ValueError: arrays that do not fit together, NaN, or labels out of range.
+        ValueError: arrays that do not fit together, NaN, masks, or labels out of range.
     """
-    given = _as_splits(source)
-    for name, (inputs, labels) in given.items():
-        _check_pair(name, inputs, labels)
-    inputs, labels = next(iter(given.values()))
-    if isinstance(inputs, dict):
-        return _pairs_of_texts(given, options)
-    for name, pair in given.items():
-        types = [array.dtype for array in (inputs, labels, *pair)]
-        if types[:2] != types[2:]:
-            raise ValueError(
-                f"train has inputs of {types[0]} and labels of {types[1]}, {name} has "
-                f"{types[2]} and {types[3]}"
-            )
-    regression = labels.dtype.kind == "f"
-    kind = _kind_of(inputs)
-    stepwise = labels.ndim == 2
-    task = options.task or _task_of(kind, regression, stepwise)
-    if stepwise != get_task(task).per_step or (stepwise and kind not in STEPS):
-        raise ValueError(
-            f"task {task!r} does not go with labels of shape {labels.shape} and {kind}"
-        )
-    if regression != (task == "regression"):
-        raise ValueError(
-            f"task {task!r} does not go with labels of type {labels.dtype}: integers "
-            "are classes, floating numbers are targets"
-        )
-    splits = _split(given, options.seed, regression)
-    if kind == "texts":
-        number = 0 if regression else _num_classes(splits, options)
-        return text_dataset("arrays", options, splits, _classes(number, options))
+    given = _as_splits(source, options)
+    options = _with_columns(given, options)
+    kind, inputs = understood(
+        {k: one.inputs for k, one in given.items()}, options.task, options.vocab_size
+    )
+    first = next(iter(inputs.values()))
+    meant = meaning(
+        {name: one.labels for name, one in given.items()},
+        steps=first.shape[1:2] if kind in STEPS else None,
+        task=options.task,
+        num_classes=options.num_classes,
+        classes=options.classes,
+        columns=next(iter(given.values())).named,
+    )
+    task = task_of(kind, meant, options.task)
+    whole = {name: Split(inputs[name], meant.arrays[name]) for name in given}
+    splits = _split(whole, meant, kind, options, groups)
+    if groups is not None:
+        options = hparams.replace(options, "arrays", {"groups": True})
+    if meant.classes:
+        tell_untrained(splits["train"].labels, meant.classes)
+    if kind in ("texts", "pairs"):
+        made = text_dataset("arrays", options, splits, meant.classes)
+        preprocessing = dataclasses.replace(made.preprocessing, columns=options.columns)
+        return dataclasses.replace(made, preprocessing=preprocessing)
     fixed = _sizes(kind, splits, options)
-    fixed["num_classes"] = 1 if regression else _num_classes(splits, options)
-    if stepwise:
+    fixed["num_classes"] = len(meant.classes) or 1
+    if meant.per_step:
         fixed["per_step"] = True
-    classes = () if regression else _classes(fixed["num_classes"], options)
     return Dataset(
         name="arrays",
         options=options.to_json(),
         splits=splits,
-        spec=Spec(task, kind, fixed, classes, fingerprint(splits)),
-        preprocessing=_preprocessing(kind, splits["train"], regression, classes),
+        spec=Spec(task, kind, fixed, meant.classes, fingerprint(splits)),
+        preprocessing=dataclasses.replace(
+            _preprocessing(kind, splits["train"], meant.classes),
+            columns=options.columns,
+        ),
     )
 
 
-def _classes(number: int, options: ArraysOptions) -> tuple[str, ...]:
-    """The names of so many classes."""
-    if options.classes and len(options.classes) != number:
-        raise ValueError(f"{len(options.classes)} names for {number} classes")
-    return options.classes or tuple(map(str, range(number)))
-
-
-def _pairs_of_texts(given: dict[str, Any], options: ArraysOptions) -> Dataset:
-    """Pairs of texts, split by a hash of both."""
-    splits = {name: Split(*pair) for name, pair in given.items()}
-    if "all" in splits:
-        inputs, labels = given["all"]
-        keys = [f"{a}\0{b}".encode() for a, b in zip(*inputs.values(), strict=True)]
-        parts = fair_parts(keys, None, options.seed)
-        splits = parted(inputs, labels, rows_of(parts))
-    for name, split in splits.items():
-        if not len(split):
-            raise ValueError(f"there are too few examples: no {name} example")
-    regression = splits["train"].labels.dtype.kind == "f"
-    number = 0 if regression else _num_classes(splits, options)
-    classes = () if regression else _classes(number, options)
-    return text_dataset("arrays", options, splits, classes)
-
-
-def _as_splits(source: Any) -> dict[str, tuple[Any, np.ndarray]]:
+def _as_splits(source: Any, options: ArraysOptions) -> dict[str, Given]:
+    """The arrays of each split, or of "all", checked by themselves."""
     if isinstance(source, Mapping):
         if set(source) != set(SPLITS):
             raise ValueError(
                 f"a dict of arrays has the splits {', '.join(SPLITS)}; "
                 f"got {', '.join(map(str, source)) or 'none'}"
             )
-        return {name: _pair(source[name], name) for name in SPLITS}
-    return {"all": _pair(source, "the data")}
+        return {name: _pair(source[name], name, options) for name in SPLITS}
+    return {"all": _pair(source, "", options)}
 
 
-def _pair(value: Any, name: str) -> tuple[Any, np.ndarray]:
+def _pair(value: Any, name: str, options: ArraysOptions) -> Given:
+    """Inputs and labels, of equal length and without gaps."""
+    where = f"{name}: " if name else ""
     if not isinstance(value, tuple | list) or len(value) != 2:
         raise ValueError(
-            f"{name}: expected a pair (inputs, labels), got {type(value).__name__}"
+            f"{name or 'the data'}: expected a pair (inputs, labels), got "
+            f"{type(value).__name__}"
         )
-    if isinstance(value[0], Mapping):
-        return _texts_by_name(value[0], name), np.asarray(value[1])
-    inputs, labels = np.asarray(value[0]), np.asarray(value[1])
-    if inputs.dtype.kind == "U":  # in which each text has the room of the longest
-        inputs = inputs.astype(object)
-    return inputs, labels
+    raw, labels = value
+    check_aligned(raw, labels, where)
+    named = tuple(map(str, labels.columns)) if is_frame(labels) else ()
+    labels = as_array(labels.to_numpy() if named else labels, f"{where}labels")
+    columns: tuple[str, ...] = ()
+    if is_frame(raw):
+        inputs, columns = frame_inputs(raw, f"{where}inputs", options.columns)
+    elif isinstance(raw, Mapping):
+        inputs = _texts_by_name(raw, name or "the data")
+    else:
+        inputs = as_array(raw, f"{where}inputs")
+    count = len(inputs["first"]) if isinstance(inputs, dict) else _length(inputs)
+    if count != _length(labels) or not count:
+        raise ValueError(f"{where}{count} inputs and {_length(labels)} labels")
+    _check_numbers(labels, f"{where}labels", named)
+    if not isinstance(inputs, dict):
+        _check_numbers(inputs, f"{where}inputs", columns)
+    return Given(inputs, labels, columns, named)
+
+
+def _length(array: np.ndarray) -> int:
+    return len(array) if array.ndim else 0
+
+
+def _check_numbers(array: np.ndarray, what: str, columns: tuple[str, ...]) -> None:
+    check_finite(array, what, columns)
+    if array.dtype == np.float64 and np.abs(array).max(initial=0) > FLOAT32_MAX:
+        index = np.argwhere(np.abs(array) > FLOAT32_MAX)[0]
+        raise ValueError(
+            f"{what} hold {array[tuple(index)]:g} in {position(index)}, beyond the "
+            f"numbers of 32 bits (up to {FLOAT32_MAX:g})"
+        )
 
 
 def _texts_by_name(value: Mapping[str, Any], name: str) -> dict[str, np.ndarray]:
@@ -147,81 +196,64 @@ def _texts_by_name(value: Mapping[str, Any], name: str) -> dict[str, np.ndarray]
             f"{name}: a dict of inputs has the texts first and second; got "
             f"{', '.join(map(str, value)) or 'none'}"
         )
-    texts = {key: np.asarray(value[key]).astype(object) for key in ("first", "second")}
-    lengths = [len(one) for one in texts.values()]
-    all_texts = (isinstance(x, str) for one in texts.values() for x in one)
-    if lengths[0] != lengths[1] or not all(all_texts):
+    texts = {key: as_array(value[key], f"{name}: {key}") for key in ("first", "second")}
+    shapes = {one.shape for one in texts.values()}
+    kinds = {one.dtype == object and one.ndim == 1 for one in texts.values()}
+    if len(shapes) > 1 or kinds != {True}:
         raise ValueError(f"{name}: first and second must be as many texts (examples,)")
     return texts
 
 
-def _check_pair(name: str, inputs: Any, labels: np.ndarray) -> None:
-    where = "" if name == "all" else f"{name}: "
-    if labels.ndim == 2 and labels.shape[1] == 1:
-        raise ValueError(f"{where}labels are (examples, 1); pass them as (examples,)")
-    stepwise = labels.ndim == 2 and labels.dtype.kind == "i"
-    if (labels.ndim != 1 and not stepwise) or labels.dtype.kind not in "iuf":
-        raise ValueError(
-            f"{where}labels must be numbers of shape (examples,), got "
-            f"{labels.dtype} of shape {labels.shape}"
-        )
-    if isinstance(inputs, dict):
-        inputs = inputs["first"]
-    if stepwise and inputs.shape[:2] != labels.shape:
-        raise ValueError(
-            f"{where}labels of shape {labels.shape} are no class for each step of "
-            f"inputs of shape {inputs.shape}"
-        )
-    if len(inputs) != len(labels) or not len(labels):
-        raise ValueError(f"{where}{len(inputs)} inputs and {len(labels)} labels")
-    for what, array in (("inputs", inputs), ("labels", labels)):
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            row = np.argwhere(~np.isfinite(array))[0][0]
-            raise ValueError(f"{where}{what} hold NaN or infinity, first in row {row}")
-
-
-def _kind_of(inputs: np.ndarray) -> str:
-    kinds = {(2, "i"): "tokens", (2, "f"): "vectors", (3, "f"): "features"}
-    kind = "i" if inputs.dtype.kind in "iu" else inputs.dtype.kind
-    if inputs.ndim == 4 and kind in "if":
-        return "images"
-    if inputs.ndim == 1 and all(isinstance(one, str) for one in inputs):
-        return "texts"
-    if (inputs.ndim, kind) not in kinds:
-        raise ValueError(
-            f"inputs of {inputs.dtype} and shape {inputs.shape} are none of: images "
-            "(examples, height, width, channels), float features (examples, time, "
-            "features), float vectors (examples, features), int tokens (examples, "
-            "time), texts (examples,)"
-        )
-    return kinds[inputs.ndim, kind]
-
-
-def _task_of(kind: str, regression: bool, stepwise: bool) -> str:
-    if regression:
-        return "regression"
-    if stepwise:
-        return "sequence-labeling"
-    return {
-        "images": "image-classification",
-        "features": "sequence-classification",
-        "tokens": "text-classification",
-        "texts": "text-classification",
-        "vectors": "tabular-classification",
-    }[kind]
+def _with_columns(given: Mapping[str, Given], options: ArraysOptions) -> ArraysOptions:
+    """The options with the names of a data frame's columns."""
+    columns = {name: one.columns for name, one in given.items() if one.columns}
+    if not columns or options.columns:
+        return options
+    first = next(iter(columns.values()))
+    for name, theirs in columns.items():
+        if theirs != first:
+            odd = next(iter(set(first) ^ set(theirs)), None)
+            raise ValueError(
+                f"train has the columns {', '.join(first)}, {name} has "
+                f"{', '.join(theirs)}"
+                + (f"; {odd!r} is not in both" if odd else "; bring them in one order")
+            )
+    return hparams.replace(options, "arrays", {"columns": first})
 
 
 def _split(
-    given: dict[str, tuple[np.ndarray, np.ndarray]], seed: int, regression: bool
+    whole: Mapping[str, Split],
+    meant: Meaning,
+    kind: str,
+    options: ArraysOptions,
+    groups: Any,
 ) -> dict[str, Split]:
-    if "all" not in given:
-        return {name: Split(*pair) for name, pair in given.items()}
-    inputs, labels = given["all"]
-    keys = (row.encode() if isinstance(row, str) else row.tobytes() for row in inputs)
-    if regression or labels.ndim == 2:
-        rows = rows_of(fair_parts(keys, None, seed))
+    """The caller's own splits, or those by groups, or by strata."""
+    if "all" not in whole:
+        if groups is not None:
+            raise ValueError(
+                "a dict of arrays says the splits already; groups= is for splits that "
+                "are drawn"
+            )
+        return dict(whole)
+    inputs, labels = whole["all"].inputs, whole["all"].labels
+    of_one = None if meant.per_step or not meant.classes else labels
+    if groups is not None:
+        names = _names_of(groups, len(labels))
+        parts = grouped_parts(names, of_one, options.seed, names=meant.classes)
+        log.info("split by %s groups", len(set(names)))
+        return parted(inputs, labels, rows_of(parts))
+    if options.groups:
+        raise ValueError(
+            "these arrays were split by groups, which no run folder holds: pass "
+            "groups= again, or a dict of splits"
+        )
+    _tell_overlap(inputs, kind)
+    if of_one is None or kind == "pairs":
+        parts = fair_parts(_keys(inputs), of_one, options.seed, names=meant.classes)
+        rows = rows_of(parts)
     else:
-        rows = _stratified(keys, labels, seed)
+        rows = _stratified(_keys(inputs), labels, meant.classes, options.seed)
     splits = parted(inputs, labels, rows)
     for name, split in splits.items():
         if not len(split):
@@ -229,44 +261,53 @@ def _split(
     return splits
 
 
+def _keys(inputs: Any) -> Iterable[bytes]:
+    """What an example's split hangs on: all that goes in."""
+    if isinstance(inputs, dict):
+        return (f"{a}\0{b}".encode() for a, b in zip(*inputs.values(), strict=True))
+    return (row.encode() if isinstance(row, str) else row.tobytes() for row in inputs)
+
+
+def _names_of(groups: Any, count: int) -> list[str]:
+    """The name of each example's group."""
+    array = as_array(groups, "groups")
+    if array.shape != (count,):
+        raise ValueError(f"groups of shape {array.shape} are not one for {count} rows")
+    check_finite(array, "groups")
+    return [str(one) for one in array.tolist()]
+
+
+def _tell_overlap(inputs: Any, kind: str) -> None:
+    """Warns where windows of one series would be in several splits."""
+    if kind not in ("features", "vectors") or not overlapping_windows(inputs):
+        return
+    log.warning(
+        "each example repeats part of the one before it, as overlapping windows of one "
+        "series do: split at random, the test examples are partly training examples. "
+        "Say by groups= (examples,) which belong together, or pass a dict of splits"
+    )
+
+
 def _stratified(
-    keys: Iterable[bytes], labels: np.ndarray, seed: int
+    keys: Iterable[bytes], labels: np.ndarray, classes: tuple[str, ...], seed: int
 ) -> dict[str, np.ndarray]:
     """The examples of each split, each class in its share."""
-    classes, counts = np.unique(labels, return_counts=True)
+    present, counts = np.unique(labels, return_counts=True)
     if counts.min() < 3:
+        rarest = classes[present[counts.argmin()]]
         raise ValueError(
             f"{len(labels)} examples are too few to split: each class needs 3 at "
-            f"least, and {classes[counts.argmin()]} has {counts.min()}; or pass a dict "
-            "of splits"
+            f"least, and {rarest!r} has {counts.min()}; pass a dict of splits, or "
+            "task='regression' if labels are numbers to predict"
         )
-    if len(labels) < max(20, 10 * len(classes)):  # too few for scikit-learn's
-        return rows_of(fair_parts(keys, labels, seed))
+    if len(labels) < max(20, 10 * len(present)):  # too few for scikit-learn's
+        return rows_of(fair_parts(keys, labels, seed, names=classes))
     rows = stratified_rows(labels, seed)
     parts = np.empty(len(labels), int)
     for i, name in enumerate(SPLITS):
         parts[rows[name]] = i
-    mended = fair_parts(keys, labels, seed, parts=parts)
+    mended = fair_parts(keys, labels, seed, parts=parts, names=classes)
     return rows if (mended == parts).all() else rows_of(mended)
-
-
-def _least(labels: np.ndarray) -> int:
-    """The least label; of labels a step -1 counts nowhere."""
-    least = int(labels.min())
-    return max(least, 0) if labels.ndim == 2 and least == -1 else least
-
-
-def _num_classes(splits: Mapping[str, Split], options: ArraysOptions) -> int:
-    lowest = min(_least(split.labels) for split in splits.values())
-    highest = max(int(split.labels.max()) for split in splits.values())
-    num_classes = options.num_classes or max(2, highest + 1)
-    if lowest < 0 or highest >= num_classes:
-        wrong = lowest if lowest < 0 else highest
-        raise ValueError(
-            f"label {wrong} is out of range: {num_classes} classes are 0 to "
-            f"{num_classes - 1}"
-        )
-    return num_classes
 
 
 def _sizes(
@@ -283,6 +324,10 @@ def _sizes(
         size = shape[1] if shape[1] == shape[2] else tuple(shape[1:3])
         return {"image_size": size, "channels": shape[3]}
     if kind == "vectors":
+        if options.columns and len(options.columns) != shape[1]:
+            raise ValueError(
+                f"{len(options.columns)} names of columns for {shape[1]} columns"
+            )
         return {"num_features": shape[1], "image_size": None}
     if kind == "features":
         return {"vocab_size": 0, "num_features": shape[2], "sequence_length": shape[1]}
@@ -295,12 +340,15 @@ def _sizes(
             f"token {wrong} is out of range: a vocabulary of {vocab_size} is 0 to "
             f"{vocab_size - 1}"
         )
+    if vocab_size > MAX_VOCAB_SIZE:
+        raise ValueError(
+            f"token {highest} makes a vocabulary of over {MAX_VOCAB_SIZE}; a table of "
+            "numbers has a floating type"
+        )
     return {"vocab_size": vocab_size, "sequence_length": shape[1]}
 
 
-def _preprocessing(
-    kind: str, train: Split, regression: bool, classes: tuple[str, ...]
-) -> Preprocessing:
+def _preprocessing(kind: str, train: Split, classes: tuple[str, ...]) -> Preprocessing:
     mean: tuple[float, ...] | None = (0.0,)
     scale: tuple[float, ...] | None = (1.0,)
     if kind == "tokens":
@@ -310,7 +358,7 @@ def _preprocessing(
     elif kind == "images" and train.inputs.dtype == np.uint8:
         scale = (255.0,)
     target_mean = target_scale = None
-    if regression:
+    if not classes:
         means, scales = standardized(train.labels[:, None])
         target_mean, target_scale = means[0], scales[0]
     return Preprocessing(

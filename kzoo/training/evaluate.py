@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -34,6 +34,7 @@ def evaluate(
     split: str = "test",
     batch_size: int = 256,
     distribution: str = "none",
+    data: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Scores the model of a run.
 
@@ -44,6 +45,8 @@ def evaluate(
         split: ``train``, ``validation`` or ``test``.
         batch_size: examples at a time; it changes the speed alone.
         distribution: one of ``kzoo.distribution.KINDS``; the same.
+        data: options of the dataset beside the run's own, such as the ``groups`` of
+            arrays that were split by them.
 
     Returns:
         ``{"loss": ..., "accuracy": ...}`` and ``classes``, a list of scores by class;
@@ -63,18 +66,20 @@ def evaluate(
     """
     where = distributions.resolve(distribution)
     opened = open_run(run)
-    data = run_data(opened, dataset)
+    scored = run_data(opened, dataset, data)
     known = opened.config["model"]
     layout = {} if "architecture" in known else find_family(known["name"]).layout
     with where.scope(layout):
         model = weights.load(opened.folder)
-        if data.spec.task == "reconstruction":
+        if scored.spec.task == "reconstruction":
             model = build_model("autoencoding", autoencoder=model)
-        found = split_scores(model, data, split, batch_size)
+        found = split_scores(model, scored, split, batch_size)
         return dict(finite_or_none(found))
 
 
-def run_data(run: Run, dataset: Any) -> Dataset:
+def run_data(
+    run: Run, dataset: Any, options: Mapping[str, Any] | None = None
+) -> Dataset:
     """The data to score a run on, under the run's own preprocessing."""
     if "pretraining" in run.config:
         raise ValueError(
@@ -90,7 +95,7 @@ def run_data(run: Run, dataset: Any) -> Dataset:
                 f"{run.folder} was trained on arrays, which it does not hold: pass "
                 "them as dataset="
             )
-        data = load_dataset(known["name"], **known["options"])
+        data = load_dataset(known["name"], **{**known["options"], **(options or {})})
         recipe = run.config["recipe"]
         trained = data
         if recipe.get("labels_per_class"):
@@ -103,7 +108,8 @@ def run_data(run: Run, dataset: Any) -> Dataset:
                 f"{trained.spec.fingerprint[:12]} now"
             )
     else:
-        data = load_dataset(dataset, **_options(dataset, known, theirs))
+        own = _options(dataset, known, theirs, preprocessing.classes)
+        data = load_dataset(dataset, **{**own, **(options or {})})
         fixed = as_asked(name, theirs, data).spec.hparams
         # Images are brought to the run's size, or the model takes any.
         resized = preprocessing.image_size or theirs.get("image_size") is None
@@ -120,7 +126,10 @@ def run_data(run: Run, dataset: Any) -> Dataset:
 
 
 def _options(
-    source: Any, known: Mapping[str, Any], theirs: Mapping[str, Any]
+    source: Any,
+    known: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    classes: Sequence[str],
 ) -> dict[str, Any]:
     """What to load the source with: the run's own splits, where it is the run's data.
 
@@ -135,6 +144,8 @@ def _options(
     for key in ("num_classes", "vocab_size"):
         if theirs.get(key, 0) > 1:
             options[key] = theirs[key]
+    if len(classes) == options.get("num_classes"):
+        options["classes"] = classes  # in the order of the run's logits
     return options
 
 
