@@ -69,14 +69,15 @@ def test_classes_stay_integers() -> None:
     assert Preprocessing(classes=("a", "b")).predictions(outputs) is outputs
 
 
-numbers = st.none() | st.lists(st.floats(-1e6, 1e6), max_size=3).map(tuple)
+numbers = st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3).map(tuple)
+scales = st.lists(st.floats(1e-6, 1e6), min_size=3, max_size=3).map(tuple)
 
 
 @given(
     st.builds(
         Preprocessing,
-        input_mean=numbers,
-        input_scale=numbers,
+        input_mean=st.none() | numbers,
+        input_scale=st.none() | scales,
         input_shape=st.none() | st.just((8, 8)),
         target_mean=st.none() | st.floats(-1e6, 1e6),
         target_scale=st.none() | st.floats(1e-6, 1e6),

@@ -13,6 +13,7 @@ from safetensors.numpy import load_file, save_file
 import kzoo
 from kzoo import registry, weights
 from kzoo.preprocessing import Preprocessing
+from kzoo.weights.fit import difference
 
 FAMILIES = {family.name: family for family in registry.FAMILIES}
 # A file is numpy's on every backend: elsewhere a few kinds of weights are enough.
@@ -196,9 +197,9 @@ def test_arrays_that_do_not_fit_change_nothing() -> None:
 
 
 def test_long_differences_are_cut() -> None:
-    told = weights.difference({str(i): i for i in range(20)}, {})
+    told = difference({str(i): i for i in range(20)}, {})
     assert told.endswith("; and 12 more")
-    assert weights.difference({"a": 1}, {"a": 1}) == ""
+    assert difference({"a": 1}, {"a": 1}) == ""
 
 
 # --- what is there already --------------------------------------------------------

@@ -6,11 +6,13 @@ later, so that a model always sees what it was trained on.
 """
 
 import dataclasses
+import typing
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from kzoo.hparams import Declaration, checked, nearest, plain
 from kzoo.preprocessing.images import resized_crop
 from kzoo.preprocessing.text import Tokenizer, check_length, padded
 
@@ -142,12 +144,58 @@ class Preprocessing:
     def from_json(
         cls, values: dict[str, Any], tokenizer: Tokenizer | None = None
     ) -> "Preprocessing":
-        """What ``to_json`` described, with its tokenizer."""
-        fields: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
+        """What ``to_json`` described, with its tokenizer.
+
+        Raises:
+            ValueError: a key that there is not, or a value of another type.
+        """
+        hints = typing.get_type_hints(cls)
+        fields = {f.name: f for f in dataclasses.fields(cls) if f.name != "tokenizer"}
+        for name in values:
+            if name not in fields:
+                raise ValueError(
+                    f"preprocessing has no {name!r}{nearest(name, fields)}"
+                )
+        read: dict[str, Any] = {
+            name: checked(
+                Declaration(name, hints[name], fields[name].default, ""), value
+            )
             for name, value in values.items()
         }
-        return cls(**fields, tokenizer=tokenizer)
+        found = cls(**read, tokenizer=tokenizer)
+        found.check()
+        return found
+
+    def check(self) -> None:
+        """Raises a ``ValueError`` for values that no data could be prepared by."""
+        choices = {
+            "interpolation": ("bilinear", "bicubic"),
+            "pairs": (None, "separate", "joined", "segments"),
+        }
+        for name, legal in choices.items():
+            if getattr(self, name) not in legal:
+                raise ValueError(
+                    f"{name}={getattr(self, name)!r} is not one of "
+                    f"{', '.join(map(repr, legal))}"
+                )
+        steps = self.lengths
+        legal_values = {
+            "crop_rate": 0 < self.crop_rate <= 1,
+            "white": self.white > 0,
+            "image_size": self.image_size is None or min(self.image_size) > 0,
+            "input_scale": self.input_scale is None or all(self.input_scale),
+            "target_scale": self.target_scale is None or self.target_scale != 0,
+            "lengths": all(a < b for a, b in zip((0, *steps), steps, strict=False)),
+        }
+        for name, is_legal in legal_values.items():
+            if not is_legal:
+                value = plain(getattr(self, name))
+                raise ValueError(f"{name}={value!r} is not a size that there is")
+        mean, scale = self.input_mean or (), self.input_scale or ()
+        if len(mean) != len(scale) and min(len(mean), len(scale)) != 1:
+            raise ValueError(
+                f"input_mean has {len(mean)} numbers, input_scale {len(scale)}"
+            )
 
 
 def standardized(x: np.ndarray) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from kzoo.features import list_features
 from kzoo.hparams import in_short, nearest
-from kzoo.weights import assign, difference, weights_by_path
+from kzoo.weights import assign, weights_by_path
+from kzoo.weights.fit import difference
 
 log = logging.getLogger(__name__)
 

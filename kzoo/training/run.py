@@ -26,6 +26,7 @@ import keras
 
 from kzoo import distribution, weights
 from kzoo.tasks import get_task
+from kzoo.weights.fit import difference
 
 CONFIG, METRICS, HISTORY = "config.json", "metrics.json", "history.csv"
 LOCK = ".lock"
@@ -155,7 +156,7 @@ def _standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
             "build the model under keras.utils.set_random_seed to start from the same "
             f"weights, or {hint}"
         )
-    told = weights.difference(then, now, ("the folder", "the request"))
+    told = difference(then, now, ("the folder", "the request"))
     raise ValueError(f"{folder} holds another run: {told}; {hint}")
 
 

@@ -32,7 +32,7 @@ import safetensors.numpy
 from keras.src.random.seed_generator import global_seed_generator
 
 from kzoo import distribution
-from kzoo.weights import difference
+from kzoo.weights.fit import difference
 from kzoo.weights.plain import is_plain
 
 log = logging.getLogger(__name__)

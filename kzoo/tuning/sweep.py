@@ -19,6 +19,7 @@ from kzoo.training import Run
 from kzoo.training.run import decisive, visible
 from kzoo.tuning import records
 from kzoo.tuning.report import BEST
+from kzoo.weights.fit import difference
 
 SWEEP = "sweep.json"
 
@@ -94,7 +95,7 @@ def check_standing(folder: Path, config: Mapping[str, Any]) -> None:
         for one in (Sweep(folder).config, config)
     )
     if then != now:
-        told = weights.difference(then, now, ("the folder", "the request"))
+        told = difference(then, now, ("the folder", "the request"))
         raise ValueError(
             f"{folder} holds another sweep: {told}; choose another folder, or --fresh "
             "(existing='fresh') to move it aside"

@@ -9,6 +9,7 @@ same weights.
 """
 
 import json
+import logging
 import os
 import shutil
 from collections.abc import Callable, Mapping
@@ -25,9 +26,17 @@ from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import Tokenizer
 from kzoo.registry import build_model, is_registered
-from kzoo.weights.adapters import add_adapters, save_adapter
+from kzoo.weights.adapters import (
+    add_adapters,
+    checked_adapters,
+    save_adapter,
+    weight_shapes,
+)
+from kzoo.weights.fit import cast_exactly, check_shapes, not_finite
 from kzoo.weights.plain import KERAS, read_keras, write_keras
-from kzoo.weights.tensors import read_tensors
+from kzoo.weights.tensors import read_tensors, tensor_shapes
+
+logger = logging.getLogger(__name__)
 
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
@@ -141,7 +150,8 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     Raises:
         FileNotFoundError: a file is missing.
         ValueError: a file is damaged, or the weights do not fit the model: what the
-            file has and what the model has, side by side.
+            file has and what the model has, side by side. That is seen before memory is
+            taken for the model. Weights that are NaN or infinite are a warning.
 
     Example:
         >>> import kzoo, tempfile
@@ -153,12 +163,19 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
     if (folder / KERAS).exists():
         return read_keras(folder / KERAS)
     name, hparams = load_identity(folder)
+    config = read_json(folder / CONFIG)
+    adapters = checked_adapters(config["model"].get("adapters"), str(folder / CONFIG))
+    source = str(folder / WEIGHTS)
+    if not plugins.origin_of(name):  # another's layers may need values to be built
+        wanted = weight_shapes(name, hparams, adapters)
+        check_shapes(tensor_shapes(folder / WEIGHTS), wanted, source, name)
     stored = read_tensors(folder / WEIGHTS)
     model = build_model(name, **hparams)
-    adapters = read_json(folder / CONFIG)["model"].get("adapters")
     if adapters:
         add_adapters(model, **adapters)
-    assign(model, stored, str(folder / WEIGHTS))
+    assign(model, stored, source)
+    for line in not_finite(stored):
+        logger.warning("%s: %s: its answers are not to be trusted", source, line)
     return model
 
 
@@ -198,11 +215,15 @@ def load_preprocessing(path: str | os.PathLike[str]) -> Preprocessing:
 
     Raises:
         FileNotFoundError: the folder has none.
+        ValueError: a file of it is damaged, or says something else.
     """
     folder = model_folder(path)
     text = folder / TOKENIZER
     tokenizer = Tokenizer(text.read_text("utf-8")) if text.exists() else None
-    return Preprocessing.from_json(read_json(folder / PREPROCESSING), tokenizer)
+    try:
+        return Preprocessing.from_json(read_json(folder / PREPROCESSING), tokenizer)
+    except ValueError as error:
+        raise ValueError(f"{folder / PREPROCESSING}: {error}") from None
 
 
 def model_folder(path: str | os.PathLike[str]) -> Path:
@@ -238,35 +259,13 @@ def assign(model: keras.Model, arrays: Mapping[str, np.ndarray], source: str) ->
     weights = {weight.path: weight for weight in model.weights}
     wanted = {path: tuple(weight.shape) for path, weight in weights.items()}
     found = {path: tuple(array.shape) for path, array in arrays.items()}
-    if wanted != found:
-        raise ValueError(
-            f"{source} does not fit {model.name}: {difference(found, wanted)}"
-        )
+    check_shapes(found, wanted, source, model.name)
+    cast = {
+        path: cast_exactly(arrays[path], str(weight.dtype), f"{source}: {path!r}")
+        for path, weight in weights.items()
+    }
     for path, weight in weights.items():
-        weight.assign(arrays[path])
-
-
-def difference(
-    left: Mapping[str, Any],
-    right: Mapping[str, Any],
-    sides: tuple[str, str] = ("the file", "the model"),
-) -> str:
-    """What two mappings disagree in, from both sides, in one line.
-
-    >>> difference({"a": 1, "b": 2}, {"b": 3}, ("then", "now"))
-    "'a' is 1 in then, missing in now; 'b' is 2 in then, 3 in now"
-    """
-    lines = []
-    for key in sorted({*left, *right}):
-        values = [side.get(key, "missing") for side in (left, right)]
-        if values[0] != values[1]:
-            both = zip(values, sides, strict=True)
-            told = ", ".join(f"{value} in {side}" for value, side in both)
-            lines.append(f"{key!r} is {told}")
-    shown = lines[:8]
-    if len(lines) > len(shown):
-        shown.append(f"and {len(lines) - len(shown)} more")
-    return "; ".join(shown)
+        weight.assign(cast[path])
 
 
 def read_json(path: Path) -> dict[str, Any]:

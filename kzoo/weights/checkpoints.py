@@ -25,6 +25,7 @@ from kzoo.preprocessing.vocabularies import (
 from kzoo.weights import read_json, write_json, write_text
 from kzoo.weights.convert import to_source
 from kzoo.weights.files import has_reader, read_checkpoint, write_state_dict
+from kzoo.weights.fit import in_short
 from kzoo.weights.places import find_table
 from kzoo.weights.torch_files import StateDict
 
@@ -118,12 +119,12 @@ def _parts(file: Path) -> tuple[Path, ...]:
     if not isinstance(weight_map, dict) or not weight_map:
         raise ValueError(
             f"{file}: weight_map is not an object of names and files: "
-            f"{_in_short(weight_map)}"
+            f"{in_short(weight_map)}"
         )
     for name, part in weight_map.items():
         if not isinstance(part, str) or Path(part).name != part or not part.strip("."):
             raise ValueError(
-                f"{file}: weight_map gives {name!r} the file {_in_short(part)}; "
+                f"{file}: weight_map gives {name!r} the file {in_short(part)}; "
                 "a file of the same folder is meant"
             )
     names = sorted(set(weight_map.values()))
@@ -133,11 +134,6 @@ def _parts(file: Path) -> tuple[Path, ...]:
         if not file.with_name(name).is_file():
             raise FileNotFoundError(f"{file} names {name}, which is not beside it")
     return tuple(file.with_name(name) for name in names)
-
-
-def _in_short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _fetched(repository: str) -> Checkpoint:

@@ -18,7 +18,8 @@ from kzoo.hparams import identity
 from kzoo.layers.positions import Resampling
 from kzoo.preprocessing import Preprocessing
 from kzoo.registry import build_model, find_family
-from kzoo.weights import assign, difference, weights_by_path
+from kzoo.weights import assign, weights_by_path
+from kzoo.weights.fit import difference
 from kzoo.weights.names import Table
 from kzoo.weights.places import Place, buffers, find_table, places
 from kzoo.weights.prefixes import common_prefix, fitting_prefix, stripped
