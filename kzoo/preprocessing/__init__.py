@@ -191,7 +191,9 @@ class Preprocessing:
             if not is_legal:
                 value = plain(getattr(self, name))
                 raise ValueError(f"{name}={value!r} is not a size that there is")
-        mean, scale = self.input_mean or (), self.input_scale or ()
+        mean, scale = self.input_mean, self.input_scale
+        if mean is None or scale is None:
+            return
         if len(mean) != len(scale) and min(len(mean), len(scale)) != 1:
             raise ValueError(
                 f"input_mean has {len(mean)} numbers, input_scale {len(scale)}"
