@@ -322,7 +322,7 @@ def test_images_of_the_callers_own(tmp_path: Path) -> None:
     ("source", "message"),
     [
         ((POINTS * np.nan, CLASSES), "inputs hold NaN or infinity, first in row 0"),
-        ((POINTS, CLASSES - 1), "label -1 is out of range"),
+        ((POINTS, CLASSES * 0), "labels hold one class alone; two are needed"),
         ((POINTS[:5], CLASSES), "5 inputs and 90 labels"),
         ("digts", "unknown dataset 'digts'. Did you mean 'digits'?"),
     ],
