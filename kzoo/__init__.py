@@ -8,10 +8,7 @@ Public names load on first use, so that ``import kzoo`` costs nothing and import
 Keras: the backend can still be chosen by ``KERAS_BACKEND`` after it.
 """
 
-import importlib
-import sys
-from types import ModuleType
-from typing import Any
+from kzoo.lazy import lazily
 
 __version__ = "0.1.0"
 
@@ -45,27 +42,8 @@ _HOMES = {
 
 __all__ = sorted(_HOMES)
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'kzoo' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOMES[name]), name)
+__getattr__ = lazily(__name__, _HOMES)
 
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
-
-
-class _Package(ModuleType):
-    """The package, in which no module hides the public function of the same name.
-
-    Whoever imports ``kzoo.features`` has Python set the attribute ``features`` to that
-    module, and ``kzoo.features(model, names)`` would call it.
-    """
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -17,8 +17,10 @@ documentation all come from this one declaration.
 
 import dataclasses
 import difflib
+import functools
 import math
 import numbers
+import operator
 import types
 import typing
 from collections.abc import Iterable, Mapping
@@ -77,6 +79,16 @@ class Declaration:
             if value is not None and value != () and value is not False:
                 entry[key] = plain(value)
         return entry
+
+    @classmethod
+    def from_json(cls, entry: Mapping[str, Any]) -> "Declaration":
+        """The declaration that ``to_json`` described."""
+        facts = dict(entry)
+        for key in ("choices", "tune"):
+            facts[key] = tuple(facts.get(key, ()))
+        if "when" in facts:
+            facts["when"] = (facts["when"][0], tuple(facts["when"][1]))
+        return cls(**{**facts, "type": _type_of(facts["type"])})
 
 
 def hp(
@@ -166,19 +178,27 @@ def checked(declaration: Declaration, value: Any) -> Any:
     return converted
 
 
-def parse(cls: type[HParams], assignments: Iterable[str], owner: str) -> dict[str, Any]:
-    """Reads ``name=value`` texts of a command line by the class's declarations.
+def parse(
+    cls: "type[HParams] | Mapping[str, Declaration]",
+    assignments: Iterable[str],
+    owner: str,
+) -> dict[str, Any]:
+    """Reads ``name=value`` texts of a command line by the declarations.
+
+    Args:
+        cls: a class that declares, or declarations by name.
+        assignments: the texts.
+        owner: whose these are; errors begin with it.
 
     Raises:
         ValueError: no ``=``, an unknown name, or a value that is not legal.
     """
-    known = declarations(cls)
+    known = cls if isinstance(cls, Mapping) else declarations(cls)
+    noun = HParams.noun if isinstance(cls, Mapping) else cls.noun
     values = {}
     for name, text in split_assignments(assignments):
         if name not in known:
-            raise ValueError(
-                f"{owner} has no {cls.noun} {name!r}{nearest(name, known)}"
-            )
+            raise ValueError(f"{owner} has no {noun} {name!r}{nearest(name, known)}")
         values[name] = checked(known[name], from_text(text, known[name].type))
     return values
 
@@ -350,6 +370,19 @@ def _type_name(kind: Any) -> str:
             return f"{_type_name(kinds[0])}s"
         return " x ".join(_type_name(item) for item in kinds)
     return {type(None): "none", str: "text"}.get(kind, kind.__name__)
+
+
+def _type_of(name: str) -> Any:
+    """The type that :func:`_type_name` named."""
+    single = {"int": int, "float": float, "bool": bool, "text": str}
+    single["none"] = type(None)
+    if " or " in name:
+        return functools.reduce(operator.or_, map(_type_of, name.split(" or ")))
+    if " x " in name:
+        return types.GenericAlias(tuple, tuple(map(_type_of, name.split(" x "))))
+    if name not in single:
+        return types.GenericAlias(tuple, (_type_of(name.removesuffix("s")), ...))
+    return single[name]
 
 
 def _type_in_words(kind: Any) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kzoo import plugins
-from kzoo.hparams import nearest
+from kzoo.hparams import Declaration, nearest
 from kzoo.tasks import get_task
 
 INDEX = Path(__file__).parent / "models" / "index.json"
@@ -111,6 +111,19 @@ def describe(name: str, /, **values: Any) -> dict[str, Any]:
     scores = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     entry["results"] = [score for score in scores if score["model"] == name]
     return entry
+
+
+def declared(name: str) -> dict[str, Declaration]:
+    """The declarations of a model's hyper-parameters by name, without its family.
+
+    Raises:
+        ValueError: an unknown model.
+    """
+    known = entries()
+    if name not in known:
+        raise ValueError(unknown_model(name, known))
+    found = [Declaration.from_json(entry) for entry in known[name]["hparams"]]
+    return {declaration.name: declaration for declaration in found}
 
 
 def unknown_model(name: str, known: Iterable[str]) -> str:

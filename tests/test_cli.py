@@ -472,7 +472,7 @@ for words, code in (
     (["doctor", "--backend", "jaxx"], 2),
 ):
     assert main(words) == code, words
-heavy = {"keras", "tensorflow", "jax", "torch", "numpy", "sklearn", "matplotlib"}
+heavy = {"keras", "tensorflow", "jax", "torch", "sklearn", "matplotlib", "rich"}
 assert not heavy & set(sys.modules), heavy & set(sys.modules)
 """
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 FLOORS = (
-    {"hparams", "strict_json", "tasks"},
+    {"hparams", "lazy", "strict_json", "tasks"},
     {"layers", "losses", "preprocessing", "features", "macs", "initial_weights"},
     {"models"},
     {"registry", "index", "plugins", "extend"},
-    {"datasets", "distribution", "weights", "generation"},
+    {"datasets", "distribution", "weights", "generation", "generation_options"},
     {"training"},
     {"distillation", "pretraining", "tuning"},
     {"interpret", "robustness", "export"},

@@ -51,7 +51,12 @@ def choose(backend: str | None) -> None:
     plugins.load_named()
 
 
-def _prepare(backend: str | None) -> None:
+def backend_name(backend: str | None) -> str:
+    """The backend that will be chosen.
+
+    Raises:
+        ValueError: an unknown backend, or one that is not installed.
+    """
     name = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if name not in PACKAGES:
         raise ValueError(f"unknown backend {name!r}{nearest(name, PACKAGES)}")
@@ -59,7 +64,11 @@ def _prepare(backend: str | None) -> None:
         raise ValueError(
             f"backend {name!r} is not installed: pip install {PACKAGES[name]}"
         )
-    os.environ["KERAS_BACKEND"] = name
+    return name
+
+
+def _prepare(backend: str | None) -> None:
+    os.environ["KERAS_BACKEND"] = backend_name(backend)
     quiet()
 
 

@@ -4,10 +4,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from kzoo import strict_json
+from kzoo import index, strict_json
 from kzoo.cli.backend import add_backend, choose
+from kzoo.hparams import nearest, parse
+from kzoo.weights import load_identity
+from kzoo.weights.checkpoints import local_checkpoint
+from kzoo.weights.files import check_writable as check_kind_written
 
 SOURCES = ("timm", "torchvision", "keras", "transformers")
+
+EXAMPLES = (
+    "kzoo convert timm/resnet18.a1_in1k --name resnet18 --out models/resnet18",
+    "kzoo convert vgg.pth --name vgg16 --set num_classes=10 --out models/vgg",
+    "kzoo convert runs/bert --to transformers --out exported",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,13 +72,13 @@ def run(parsed: argparse.Namespace) -> int:
     options = _options(parsed.option)
     if Path(parsed.out).is_file():
         raise ValueError(f"--out {parsed.out} is a file, not a folder")
+    if parsed.source:
+        _check_zoo(parsed.source)
+    values = parse(index.declared(parsed.name), parsed.set, parsed.name)
+    local_checkpoint(parsed.weights)
     choose(parsed.backend)
-    from kzoo.hparams import parse
-    from kzoo.registry import find_family
     from kzoo.weights.pretrained import convert_to_folder
 
-    variant = find_family(parsed.name).variants[parsed.name]
-    values = parse(type(variant), parsed.set, parsed.name)
     found = convert_to_folder(
         parsed.name, parsed.weights, parsed.out, parsed.source, **options, **values
     )
@@ -95,6 +105,10 @@ def _run_back(parsed: argparse.Namespace) -> int:
         raise ValueError(
             "--to takes a model as it is: --name, --set and --option go with --from"
         )
+    _check_zoo(parsed.to)
+    load_identity(parsed.weights)
+    if parsed.to != "transformers":  # whose checkpoints may be folders
+        check_kind_written(Path(parsed.out))
     choose(parsed.backend)
     from kzoo.weights import PREPROCESSING, load, load_preprocessing, model_folder
     from kzoo.weights.checkpoints import write_checkpoint
@@ -106,6 +120,11 @@ def _run_back(parsed: argparse.Namespace) -> int:
     write_checkpoint(model, parsed.to, parsed.out, preprocessing)
     _report(parsed, {"model": model.name, "changes": []})
     return 0
+
+
+def _check_zoo(name: str) -> None:
+    if name not in SOURCES:
+        raise ValueError(f"unknown zoo {name!r}{nearest(name, SOURCES)}")
 
 
 def _report(parsed: argparse.Namespace, facts: dict[str, Any]) -> None:

@@ -4,8 +4,16 @@ import argparse
 from typing import Any
 
 from kzoo import index, strict_json
+from kzoo.cli.backend import quiet
 from kzoo.cli.list_command import scaled
+from kzoo.hparams import parse
 from kzoo.plugins import in_words
+
+EXAMPLES = (
+    "kzoo describe cnn",
+    "kzoo describe vit_lite_2 --set num_classes=100",
+    "kzoo describe lstm --json",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -25,14 +33,9 @@ def run(parsed: argparse.Namespace) -> int:
     """Prints a page, or JSON."""
     entry = index.describe(parsed.name)
     if parsed.set:
-        from kzoo.cli.backend import quiet
-
+        values = parse(index.declared(parsed.name), parsed.set, parsed.name)
         quiet()
-        from kzoo.hparams import parse
-        from kzoo.registry import find_family
-
-        declared = type(find_family(parsed.name).smallest)
-        entry = index.describe(parsed.name, **parse(declared, parsed.set, parsed.name))
+        entry = index.describe(parsed.name, **values)
     if parsed.json:
         print(strict_json.dumps(entry, indent=2))
     else:

@@ -1,11 +1,11 @@
 """``kzoo distill``: from a teacher to a run folder of its student, or to a study."""
 
 import argparse
-from pathlib import Path
 from typing import Any
 
 from kzoo import strict_json
 from kzoo.cli.backend import choose
+from kzoo.cli.checks import check_model, check_place, check_request
 from kzoo.cli.trainers import (
     add_assignments,
     add_training,
@@ -14,6 +14,17 @@ from kzoo.cli.trainers import (
     settings_of,
     told_to,
     where_it_is,
+)
+from kzoo.datasets import parse_options
+from kzoo.distillation.options import DistillOptions, same_data
+from kzoo.hparams import parse
+from kzoo.models.distiller_options import DistillerHParams
+
+EXAMPLES = (
+    "kzoo distill --teacher runs/cnn_digits --student mlp",
+    "kzoo distill --teacher runs/cnn_digits --student cnn_tiny "
+    "--method dkd --option temperature=2",
+    "kzoo distill --teacher runs/cnn_digits --student mlp --study kd,dkd --seeds 3",
 )
 
 
@@ -50,37 +61,41 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Distils, with a progress line, and prints scores and what was saved."""
-    _check_words(parsed)
+    check(parsed)
     choose(parsed.backend)
     told_to(parsed)
     return ended(lambda: _study(parsed) if parsed.study else _distill(parsed))
 
 
-def _check_words(parsed: argparse.Namespace) -> None:
-    """A typo is told before Keras is imported, which takes seconds."""
-    from kzoo import index
-    from kzoo.index import unknown_model
-    from kzoo.models.distiller_options import DistillerHParams
-
-    known = index.entries()
-    for name in (*parsed.teacher, parsed.student):
-        if name != "self" and name not in known and not Path(name).exists():
-            raise ValueError(unknown_model(name, known))
+def check(parsed: argparse.Namespace) -> None:
+    """Raises for what is wrong with the command, before Keras is imported."""
     if parsed.student == "self":
         raise ValueError("the student is a model's name; 'self' is for --teacher")
+    for name in parsed.teacher:
+        if name != "self":
+            check_model(name)
     for method in (parsed.study or parsed.method).split(","):
         DistillerHParams(method=method)
+    check_place(parsed, existing(parsed))
+    if parsed.study:
+        _check_study(parsed)
+    request = _request(parsed)
+    dataset, data = same_data(parsed.teacher, parsed.dataset, request.pop("data"))
+    del request["options"]
+    recipe = request.pop("recipe")
+    check_request(parsed.student, dataset, recipe=recipe, data=data, settings=request)
+
+
+def _check_study(parsed: argparse.Namespace) -> None:
+    if len(parsed.teacher) > 1:
+        raise ValueError("a study takes one teacher")
+    if parsed.seed is not None:
+        raise ValueError("a study takes --seeds, the number of them, instead of --seed")
 
 
 def _request(parsed: argparse.Namespace) -> dict[str, Any]:
     """What ``distill`` and ``study`` both take by name."""
-    from kzoo.datasets import parse_options
-    from kzoo.distillation import DistillOptions
-    from kzoo.hparams import parse
-    from kzoo.training.plan import starting_point
-
-    _, _, known = starting_point(parsed.student)
-    settings = settings_of(parsed, known)
+    settings = settings_of(parsed, check_model(parsed.student)[1])
     data = {}
     if parsed.data:
         if parsed.dataset is None:
@@ -92,7 +107,7 @@ def _request(parsed: argparse.Namespace) -> dict[str, Any]:
 
 def _distill(parsed: argparse.Namespace) -> int:
     from kzoo.cli.progress import ProgressLine
-    from kzoo.distillation import distill
+    from kzoo.distillation.distill import distill
     from kzoo.distillation.report import REPORT
     from kzoo.weights import read_json
 
@@ -153,12 +168,8 @@ def _study(parsed: argparse.Namespace) -> int:
     from rich.console import Console
     from rich.table import Table
 
-    from kzoo.distillation import study
+    from kzoo.distillation.study import study
 
-    if len(parsed.teacher) > 1:
-        raise ValueError("a study takes one teacher")
-    if parsed.seed is not None:
-        raise ValueError("a study takes --seeds, the number of them, instead of --seed")
     rows = study(
         parsed.teacher[0],
         parsed.student,

@@ -17,6 +17,12 @@ from kzoo.cli.backend import PACKAGES, add_backend, choose
 SHOWN = ("keras", "tensorflow", "jax", "torch", "numpy", "keras-tuner")
 START_SECONDS = 60.0
 
+EXAMPLES = (
+    "kzoo doctor",
+    "kzoo doctor --backend jax",
+    "kzoo doctor --json",
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""

@@ -1,10 +1,16 @@
 """``kzoo evaluate``: scores of a run on a split of its data."""
 
 import argparse
-from pathlib import Path
 
 from kzoo import strict_json
 from kzoo.cli.backend import add_backend, choose
+from kzoo.cli.checks import check_distribution, check_scored
+
+EXAMPLES = (
+    "kzoo evaluate runs/cnn_digits",
+    "kzoo evaluate runs/cnn_digits --split validation",
+    "kzoo evaluate runs/cnn_digits --batch-size 32 --json",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,12 +25,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Prints a table, or JSON without the scores by class."""
-    if not Path(parsed.run_folder).is_dir():  # told before Keras is imported
-        raise FileNotFoundError(f"there is no folder {parsed.run_folder}")
     if parsed.batch_size < 1:
         raise ValueError(f"--batch-size {parsed.batch_size} is not at least 1")
+    check_distribution(parsed.distribution, parsed.backend)
+    check_scored(parsed.run_folder, parsed.split)
     choose(parsed.backend)
-    from kzoo.training import evaluate
+    from kzoo.training.evaluate import evaluate
 
     found = evaluate(
         parsed.run_folder,

@@ -2,11 +2,16 @@
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
 
 from kzoo import strict_json
-from kzoo.cli.backend import add_backend, choose
+from kzoo.cli.backend import add_backend, backend_name, choose
+
+EXAMPLES = (
+    "kzoo generate runs/manual 'The for statement'",
+    "kzoo generate runs/manual 'A class' --strategy sample --option temperature=0.8",
+    "kzoo generate runs/dates '5 March 1990' --strategy beam --json",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,16 +37,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Prints a text for each prompt; in a terminal, one alone as it is written."""
-    if not Path(parsed.run_folder).is_dir():  # told before Keras is imported
-        raise FileNotFoundError(f"there is no folder {parsed.run_folder}")
-    choose(parsed.backend)
     from kzoo import weights
-    from kzoo.generation import Generation, generate
-    from kzoo.hparams import parse
+    from kzoo.generation_options import Generation
+    from kzoo.hparams import parse, replace
 
     options = parse(Generation, parsed.option, "generate")
     if parsed.strategy is not None:
         options["strategy"] = parsed.strategy
+    replace(Generation(), "generate", options)
+    backend_name(parsed.backend)
+    weights.load_identity(parsed.run_folder)
     tokenizer = weights.load_preprocessing(parsed.run_folder).tokenizer
     if tokenizer is None:
         raise ValueError(
@@ -52,6 +57,9 @@ def run(parsed: argparse.Namespace) -> int:
     for text, ids in zip(parsed.prompts, prompts, strict=True):
         if not ids:
             raise ValueError(f"the prompt {text!r} has no tokens")
+    choose(parsed.backend)
+    from kzoo.generation import generate
+
     model = weights.load(parsed.run_folder)
     alone = len(prompts) == 1 and not parsed.json and sys.stdout.isatty()
     if alone and options.get("strategy") != "beam":

@@ -5,14 +5,22 @@ import logging
 import os
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 
-from kzoo.cli.backend import PACKAGES
+from kzoo.cli.backend import PACKAGES, note_plugins
 from kzoo.hparams import nearest
 
 TRAINERS = ("train", "distill", "pretrain", "tune")
 # In which several processes train together, by backend.
 TOGETHER = {"tensorflow": ("multi_worker",), "jax": ("data_parallel", "model_parallel")}
+
+EXAMPLES = (
+    "kzoo launch --workers 2 -- train cnn --distribution multi_worker --out runs/cnn",
+    "kzoo launch --workers 2 --max-restarts 3 -- pretrain vit_lite_2 "
+    "--objective masked_image --distribution multi_worker --out runs/pre",
+    "kzoo launch --workers 4 -- tune lstm --dataset names --out runs/sweep",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +59,7 @@ def run(parsed: argparse.Namespace) -> int:
     """Starts the workers; what the first one prints is the command's output."""
     words = parsed.words[1:] if parsed.words[:1] == ["--"] else parsed.words
     check(parsed, words)
+    _check_command(words)
     named = [word for source in parsed.plugin for word in ("--plugin", source)]
     words = [words[0], *named, *words[1:]]
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -99,6 +108,16 @@ def check(parsed: argparse.Namespace, words: Sequence[str]) -> None:
             f"--distribution {kind} is one process's; on {backend} several take "
             f"{' or '.join(TOGETHER[backend])}"
         )
+
+
+def _check_command(words: Sequence[str]) -> None:
+    """Raises for what is wrong with the workers' command, before any is started."""
+    from kzoo.cli.main import parser_of
+
+    command = parser_of(words[0]).parse_args(words)
+    command.distribution = "none"  # the cluster is there for the workers alone
+    note_plugins(command)
+    import_module(f"kzoo.cli.{words[0]}_command").check(command)
 
 
 def _together(words: Sequence[str]) -> bool:

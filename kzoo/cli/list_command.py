@@ -4,6 +4,12 @@ import argparse
 
 from kzoo import index, strict_json
 
+EXAMPLES = (
+    "kzoo list",
+    "kzoo list '*resnet*' --max-parameters 30e6",
+    "kzoo list --task text-classification --json",
+)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declares the command's arguments."""

@@ -49,22 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _main(words: list[str]) -> int:
-    parser = Parser(prog="kzoo", description="The model zoo for Keras 3.")
-    parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    # Only the module of the command that was called is imported.
-    called = next((word for word in words if not word.startswith("-")), "")
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(name, help=summary, description=summary)
-        if name == called:
-            module = importlib.import_module(f"kzoo.cli.{name}_command")
-            module.arguments(command)
-            add_plugin(command)
-            command.set_defaults(run=module.run)
+    called = command_in(words)
     if called and called not in COMMANDS:
         from kzoo.hparams import nearest
 
         return _fail(f"unknown command {called!r}{nearest(called, COMMANDS)}")
+    parser = parser_of(called)
     parsed = parser.parse_args(words)
     if parsed.version:
         import kzoo
@@ -75,6 +65,37 @@ def _main(words: list[str]) -> int:
         parser.print_help()
         return 2
     return _call(parsed)
+
+
+def command_in(words: Sequence[str]) -> str:
+    """The command's name, "" where there is none."""
+    return next((word for word in words if not word.startswith("-")), "")
+
+
+def parser_of(called: str) -> Parser:
+    """The parser, which knows the arguments of the command that is called alone."""
+    parser = Parser(prog="kzoo", description="The model zoo for Keras 3.")
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        if name == called:
+            module = importlib.import_module(f"kzoo.cli.{name}_command")
+            module.arguments(command)
+            add_plugin(command)
+            command.epilog = epilog(module.EXAMPLES)
+            command.set_defaults(run=module.run)
+    return parser
+
+
+def epilog(examples: Sequence[str]) -> str:
+    """How the help of a command ends."""
+    return "\n  ".join(["examples:", *examples])
 
 
 def _call(parsed: argparse.Namespace) -> int:

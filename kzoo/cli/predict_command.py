@@ -9,9 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from kzoo import strict_json
-from kzoo.cli.backend import add_backend, choose
+from kzoo.cli.backend import add_backend, backend_name, choose
 
 SHOWN = 20
+
+EXAMPLES = (
+    "kzoo predict runs/photos cat.jpg dog.png",
+    "kzoo predict runs/table new.csv --out answers.csv",
+    "kzoo predict runs/names Reykjavik --top 5 --json",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,17 +43,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Prints the answers; those to folders and tables go to a CSV file."""
-    if not Path(parsed.run_folder).is_dir():  # told before Keras is imported
-        raise FileNotFoundError(f"there is no folder {parsed.run_folder}")
+    from kzoo.datasets.csv_file import is_table
+    from kzoo.training.predict import answers, opened
+
     if parsed.top < 1 or parsed.batch_size < 1:
         raise ValueError("--top and --batch-size must be at least 1")
+    if parsed.out:
+        check_folder_of(Path(parsed.out))
+    backend_name(parsed.backend)
+    asked = opened(parsed.run_folder)
+    named = asked.named(parsed.inputs)
     choose(parsed.backend)
-    from kzoo.datasets.csv_file import is_table
-    from kzoo.training import predict
-
-    found = predict(
-        parsed.run_folder, parsed.inputs, top=parsed.top, batch_size=parsed.batch_size
-    )
+    found = answers(asked, named, parsed.top, parsed.batch_size)
     answered = [one for one in found if one.error is None]
     code = 1 if len(answered) < len(found) else 0
     for one in found:
@@ -71,10 +78,17 @@ def run(parsed: argparse.Namespace) -> int:
     return code
 
 
-def write(path: Path, found: Sequence[Any]) -> None:
-    """A CSV file with a row for each prediction, in one step."""
+def check_folder_of(path: Path) -> None:
+    """Raises where the file cannot be written."""
     if not path.parent.is_dir():
         raise FileNotFoundError(f"there is no folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+
+
+def write(path: Path, found: Sequence[Any]) -> None:
+    """A CSV file with a row for each prediction, in one step."""
+    check_folder_of(path)
     aside = path.with_name(f".{path.name}.tmp")
     with open(aside, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

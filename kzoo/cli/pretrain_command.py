@@ -5,15 +5,25 @@ from typing import Any
 
 from kzoo import strict_json
 from kzoo.cli.backend import choose
+from kzoo.cli.checks import check_model, check_place, check_request
 from kzoo.cli.trainers import (
     add_assignments,
     add_training,
-    check_name,
     ended,
     existing,
     settings_of,
     told_to,
     where_it_is,
+)
+from kzoo.datasets import parse_options
+from kzoo.hparams import parse
+from kzoo.pretraining.names import check_objective
+from kzoo.training.recipe import Recipe
+
+EXAMPLES = (
+    "kzoo pretrain cnn --objective contrastive --dataset digits --out runs/pre",
+    "kzoo pretrain vit_lite_2 --objective masked_image --dataset folder:photographs",
+    "kzoo pretrain mlp --objective denoising --option noise=0.5 --dataset diabetes",
 )
 
 
@@ -28,16 +38,28 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Pre-trains, with a progress line, and prints the loss and what to do next."""
-    check_name(parsed.model)
-    existing(parsed)  # before Keras is imported
+    check(parsed)
     choose(parsed.backend)
     told_to(parsed)
     return ended(lambda: _pretrain(parsed))
 
 
+def check(parsed: argparse.Namespace) -> None:
+    """Raises for what is wrong with the command, before Keras is imported."""
+    check_place(parsed, existing(parsed))
+    check_objective(parsed.objective)
+    check_request(
+        parsed.model,
+        parsed.dataset,
+        recipe=parsed.recipe or Recipe(),  # the objective's own
+        data=_data(parsed),
+        settings=_settings(parsed),
+    )
+
+
 def _pretrain(parsed: argparse.Namespace) -> int:
     from kzoo.cli.progress import ProgressLine
-    from kzoo.pretraining import pretrain
+    from kzoo.pretraining.pretrain import pretrain
 
     done = pretrain(
         parsed.model,
@@ -62,16 +84,19 @@ def _pretrain(parsed: argparse.Namespace) -> int:
 
 def _request(parsed: argparse.Namespace) -> dict[str, Any]:
     """What ``pretrain`` takes by name."""
-    from kzoo.datasets import parse_options
-    from kzoo.hparams import parse
     from kzoo.pretraining.objectives import find_objective
-    from kzoo.training.plan import starting_point
 
     declared = type(find_objective(parsed.objective).options)
     options = parse(declared, parsed.option, parsed.objective)
-    _, _, known = starting_point(parsed.model)
-    settings = settings_of(parsed, known)
+    asked = {"options": options, "recipe": parsed.recipe, "data": _data(parsed)}
+    return {**asked, **_settings(parsed)}
+
+
+def _settings(parsed: argparse.Namespace) -> dict[str, Any]:
+    return settings_of(parsed, check_model(parsed.model)[1])
+
+
+def _data(parsed: argparse.Namespace) -> dict[str, Any]:
     if parsed.data and parsed.dataset is None:
         raise ValueError("--data needs --dataset")
-    data = parse_options(parsed.dataset, parsed.data) if parsed.data else {}
-    return {"options": options, "recipe": parsed.recipe, "data": data, **settings}
+    return parse_options(parsed.dataset, parsed.data) if parsed.data else {}

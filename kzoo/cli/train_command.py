@@ -4,18 +4,20 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from kzoo import strict_json
+from kzoo import strict_json, weights
 from kzoo.cli.backend import choose
+from kzoo.cli.checks import check_model, check_place, check_request
 from kzoo.cli.trainers import (
     SHORT,
     add_training,
-    check_name,
     ended,
     existing,
     settings_of,
     told_to,
     where_it_is,
 )
+from kzoo.datasets import parse_options
+from kzoo.training.settings import IN_MEMORY, named_recipe
 
 OWN = (
     "labels_per_class",
@@ -23,6 +25,12 @@ OWN = (
     "freeze",
     "lora",
 )  # fields with words of train's own
+
+EXAMPLES = (
+    "kzoo train cnn",
+    "kzoo train resnet18 --dataset folder:photographs --epochs 20 --out runs/photos",
+    "kzoo train runs/photos --dataset folder:more --freeze stem --set epochs=5",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -55,17 +63,27 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Trains, with a progress line, and prints the scores."""
-    check_name(parsed.model)
+    check(parsed)
     choose(parsed.backend)
     told_to(parsed)
     return ended(lambda: _train(parsed))
+
+
+def check(parsed: argparse.Namespace) -> None:
+    """Raises for what is wrong with the command, before Keras is imported."""
+    check_place(parsed, existing(parsed))
+    request = _request(parsed)
+    known = {key: request.pop(key) for key in ("recipe", "data")}
+    check_request(
+        request.pop("model"), request.pop("dataset"), settings=request, **known
+    )
 
 
 def _train(parsed: argparse.Namespace) -> int:
     request = _request(parsed)
 
     from kzoo.cli.progress import ProgressLine
-    from kzoo.training import train
+    from kzoo.training.fit import train
 
     model, dataset = request.pop("model"), request.pop("dataset")
     done = train(
@@ -90,10 +108,6 @@ def _train(parsed: argparse.Namespace) -> int:
 
 def _request(parsed: argparse.Namespace) -> dict[str, Any]:
     """The arguments of ``kzoo.train`` that the command line asks for."""
-    from kzoo import weights
-    from kzoo.datasets import parse_options
-    from kzoo.training.plan import IN_MEMORY, named_recipe, starting_point
-
     request: dict[str, Any] = {"model": parsed.model, "dataset": parsed.dataset}
     settings: dict[str, Any] = {}
     data: dict[str, Any] = {}
@@ -118,8 +132,8 @@ def _request(parsed: argparse.Namespace) -> dict[str, Any]:
         settings |= config["recipe"]
     if request["model"] is None:
         raise ValueError("name a model, or a --config that does")
-    _, name, known = starting_point(request["model"])
-    settings |= settings_of(parsed, known, (*SHORT, *OWN))
+    name, declared = check_model(request["model"])
+    settings |= settings_of(parsed, declared, (*SHORT, *OWN))
     if parsed.data:
         dataset = request["dataset"]
         if dataset is None:

@@ -4,11 +4,12 @@ import argparse
 import logging
 import shlex
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kzoo.cli.backend import add_backend
+from kzoo.hparams import Declaration, declarations, from_text, split_assignments
+from kzoo.training.recipe import Recipe
 
 SHORT = ("epochs", "batch_size", "seed", "precision")  # words of their own in --set
 
@@ -49,17 +50,6 @@ def add_assignments(parser: argparse.ArgumentParser, flag: str, told: str) -> No
     )
 
 
-def check_name(model: str | None) -> None:
-    """A typo is told before Keras is imported, which takes seconds."""
-    from kzoo import index
-
-    known = index.entries()
-    if model is not None and model not in known and not Path(model).exists():
-        if Path(model).name != model:
-            raise FileNotFoundError(f"there is no folder {model}")
-        raise ValueError(index.unknown_model(model, known))
-
-
 def existing(parsed: argparse.Namespace) -> str:
     """What becomes of a run that lies in the folder."""
     if parsed.fresh and parsed.extend:
@@ -68,7 +58,9 @@ def existing(parsed: argparse.Namespace) -> str:
 
 
 def settings_of(
-    parsed: argparse.Namespace, known: Any, short: Sequence[str] = SHORT
+    parsed: argparse.Namespace,
+    declared: Mapping[str, Declaration],
+    short: Sequence[str] = SHORT,
 ) -> dict[str, Any]:
     """Hyper-parameters and recipe fields that the command line sets.
 
@@ -77,16 +69,12 @@ def settings_of(
 
     Args:
         parsed: with ``set``, and a value or None for each of ``short``.
-        known: the model's hyper-parameters.
+        declared: the model's hyper-parameters.
         short: fields that have words of their own.
     """
-    from kzoo.hparams import declarations, from_text, split_assignments
-    from kzoo.training.recipe import Recipe
-
     kinds = {
         key: declaration.type
-        for declared in (type(known), Recipe)
-        for key, declaration in declarations(declared).items()
+        for key, declaration in {**declared, **declarations(Recipe)}.items()
     }
     given = [(key, getattr(parsed, key)) for key in short]
     return {

@@ -8,8 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from kzoo import strict_json
-from kzoo.cli.backend import add_backend, choose
-from kzoo.cli.trainers import add_assignments, check_name, settings_of, terminal_handler
+from kzoo.cli.backend import add_backend, backend_name, choose
+from kzoo.cli.checks import check_model, check_request
+from kzoo.cli.trainers import add_assignments, settings_of, terminal_handler
+from kzoo.datasets import parse_options
+from kzoo.distribution.resolve import checked as checked_distribution
+from kzoo.hparams import parse, split_assignments
+from kzoo.training.settings import named_recipe
+from kzoo.tuning.options import (
+    TUNERS,
+    TuneOptions,
+    check_prune,
+    check_trials,
+    check_tuner,
+)
+from kzoo.tuning.pruning import PRUNERS
+
+EXAMPLES = (
+    "kzoo tune lstm --dataset names --trials 20 --out runs/sweep",
+    "kzoo tune cnn --space learning_rate=1e-4..1e-1:log --space optimizer=adamw,sgd",
+    "kzoo tune mlp --objective accuracy,weights --tuner tpe --retrain 5",
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -60,7 +79,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Sweeps, under a live table, and says what is best."""
-    check_name(parsed.model)
+    check(parsed)
     choose(parsed.backend)
     shown = [terminal_handler()]
     logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=shown)
@@ -79,17 +98,32 @@ def run(parsed: argparse.Namespace) -> int:
         return 75  # EX_TEMPFAIL: try again
 
 
+def check(parsed: argparse.Namespace) -> None:
+    """Raises for what is wrong with the command, before Keras is imported."""
+    checked_distribution(parsed.distribution, backend_name(parsed.backend))
+    if parsed.replay is not None:
+        if parsed.out is None:
+            raise ValueError("--replay needs --out, the sweep's folder")
+        if not Path(parsed.out).is_dir():
+            raise FileNotFoundError(f"there is no folder {parsed.out}")
+        return
+    request = _request(parsed)
+    check_tuner(request.pop("tuner", TUNERS[0]))
+    check_prune(request.pop("prune", PRUNERS[0]))
+    check_trials(parsed.trials)
+    data = request.pop("data")
+    del request["space"], request["options"]
+    check_request(
+        parsed.model, parsed.dataset, recipe=parsed.recipe, data=data, settings=request
+    )
+
+
 def _request(parsed: argparse.Namespace) -> dict[str, Any]:
     """The arguments of ``kzoo.tune`` that the command line asks for."""
-    from kzoo.datasets import parse_options
-    from kzoo.hparams import parse, split_assignments
-    from kzoo.training.plan import named_recipe, starting_point
-    from kzoo.tuning import TuneOptions
-
     if parsed.model is None:
         raise ValueError("name a model")
-    _, name, known = starting_point(parsed.model)
-    settings = settings_of(parsed, known, short=())
+    name, declared = check_model(parsed.model)
+    settings = settings_of(parsed, declared, short=())
     data = {}
     if parsed.data:
         dataset = parsed.dataset
@@ -110,7 +144,8 @@ def _tune(parsed: argparse.Namespace) -> int:
     from contextlib import nullcontext
 
     from kzoo.cli.sweep_table import SweepTable
-    from kzoo.tuning import retrain, tune
+    from kzoo.tuning.after import retrain
+    from kzoo.tuning.tune import tune
     from kzoo.tuning.workers import role
 
     request = _request(parsed)
@@ -160,10 +195,6 @@ def _tune(parsed: argparse.Namespace) -> int:
 def _replay(parsed: argparse.Namespace) -> int:
     from kzoo.tuning import replay
 
-    if parsed.out is None:
-        raise ValueError("--replay needs --out, the sweep's folder")
-    if not Path(parsed.out).is_dir():
-        raise FileNotFoundError(f"there is no folder {parsed.out}")
     then, now = replay(parsed.out, parsed.replay)
     if parsed.json:
         print(strict_json.dumps({"then": then, "now": now}))

@@ -4,13 +4,15 @@ Every set is an array source first: whole batches are gathered by numpy, nothing
 TensorFlow, and nothing is downloaded for the embedded sets.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import partial
 from typing import Any
 
 from kzoo.datasets import (
     arrays,
+    csv_file,
     dates,
     embedded,
     folder,
@@ -30,6 +32,7 @@ __all__ = [
     "Dataset",
     "Spec",
     "UnavailableError",
+    "check_dataset",
     "load_dataset",
     "parse_options",
 ]
@@ -50,6 +53,15 @@ SOURCES: dict[str, tuple[type[HParams], Callable[..., Dataset]]] = {
     "folder": (folder.FolderOptions, folder.from_folder),
     "skip_gram": (skip_gram.SkipGramOptions, skip_gram.from_running_text),
     "text": (language.LanguageOptions, language.text_files),
+}
+
+
+# kind of "kind:PATH" -> raises where the path leads to nothing
+_EXISTING: dict[str, Callable[[str], object]] = {
+    "csv": csv_file.existing_table,
+    "folder": folder.existing_folder,
+    "skip_gram": skip_gram.existing_source,
+    "text": language.existing_texts,
 }
 
 
@@ -95,6 +107,25 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
     return loader(replace(declared(), source, options))
 
 
+def check_dataset(name: str, options: Mapping[str, Any]) -> None:
+    """Raises what ``load_dataset`` would, as far as it shows before data are read.
+
+    Raises:
+        ValueError: an unknown name or option, an illegal value, or nothing there.
+        FileNotFoundError: there is no such file.
+    """
+    declared, _ = find_dataset(name)
+    chosen = replace(declared(), name, options)
+    if name in DATASETS:
+        return
+    kind, colon, path = name.partition(":")
+    if colon and kind in _EXISTING:
+        _EXISTING[kind](path)
+    elif isinstance(chosen, tfds.TfdsOptions):
+        with _named_errors(name):
+            tfds.check_exists(name, chosen)
+
+
 def find_dataset(name: str) -> tuple[type[HParams], Any]:
     """The options and the loader of a set; a ``ValueError`` with the nearest name.
 
@@ -123,8 +154,14 @@ def unknown_dataset(name: str, others: Sequence[str] = ()) -> str:
 
 
 def _from_tfds(name: str, options: tfds.TfdsOptions) -> Dataset:
-    try:
+    with _named_errors(name):
         return tfds.from_tfds(name, options)
+
+
+@contextmanager
+def _named_errors(name: str) -> Iterator[None]:
+    try:
+        yield
     except tfds.UnknownSetError as error:
         raise ValueError(unknown_dataset(name, error.known)) from None
 

@@ -150,6 +150,23 @@ def are_numbers(fields: Sequence[str]) -> bool:
     return missing and len(others) <= len(fields) / 10
 
 
+def existing_table(path: str | Path) -> Path:
+    """The file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: a file of another kind.
+    """
+    path = Path(path)
+    check_kind(path)
+    if not path.is_file():
+        what = "is a folder" if path.is_dir() else ""
+        raise FileNotFoundError(
+            f"{path} {what}" if what else f"there is no file {path}"
+        )
+    return path
+
+
 def read_table(path: str | Path) -> Table:
     """Reads a CSV file, which may be compressed by gzip.
 
@@ -161,13 +178,7 @@ def read_table(path: str | Path) -> Table:
         ValueError: it is not UTF-8 (with line and column), has no rows, or rows of
             another length than the header.
     """
-    path = Path(path)
-    check_kind(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else ""
-        raise FileNotFoundError(
-            f"{path} {what}" if what else f"there is no file {path}"
-        )
+    path = existing_table(path)
     text = decoded(path)
     csv.field_size_limit(min(sys.maxsize, 2**31 - 1))  # texts are long
     header, lines = _cut(path, text, delimiter_of(path, text))

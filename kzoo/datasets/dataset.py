@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,6 +190,11 @@ class Dataset:
 
     def split(self, name: str) -> Examples:
         """The split of this name, or a ``ValueError`` with the nearest."""
-        if name not in self.splits:
-            raise ValueError(f"unknown split {name!r}{nearest(name, self.splits)}")
+        check_split(name, self.splits)
         return self.splits[name]
+
+
+def check_split(name: str, splits: Collection[str]) -> None:
+    """Raises a ``ValueError`` with the nearest where none has this name."""
+    if name not in splits:
+        raise ValueError(f"unknown split {name!r}{nearest(name, splits)}")

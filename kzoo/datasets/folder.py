@@ -65,9 +65,7 @@ def from_folder(path: str, options: FolderOptions) -> Dataset:
         ValueError: no such folder, no classes or images, too few of one class, or
             folders that may be splits or classes.
     """
-    root = Path(path).expanduser()
-    if not root.is_dir():
-        raise ValueError(f"folder:{path}: there is no folder {root}")
+    root = existing_folder(path)
     folders = _split_folders(root)
     listed = {split: _class_folders(folder, root) for split, folder in folders.items()}
     log_left_out(root, [one for parts in listed.values() for one in parts.values()])
@@ -101,6 +99,14 @@ def from_folder(path: str, options: FolderOptions) -> Dataset:
     return images_dataset(
         f"folder:{path}", options, splits, tuple(classes), read.size, read.channels
     )
+
+
+def existing_folder(path: str) -> Path:
+    """The folder; a ``ValueError`` where there is none."""
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise ValueError(f"folder:{path}: there is no folder {root}")
+    return root
 
 
 ADVICE = "; --data skip_corrupt=true leaves such files out"

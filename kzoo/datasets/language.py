@@ -50,6 +50,17 @@ def paragraphs(texts: Iterable[str]) -> list[str]:
     return list(dict.fromkeys(part for part in found if part.strip()))
 
 
+def existing_texts(path: str) -> list[Path]:
+    """The file, or the text files of a folder; a ``ValueError`` where there is none."""
+    root = Path(path)
+    files = sorted(root.rglob("*.txt")) if root.is_dir() else [root]
+    if not files or not files[0].exists():
+        raise ValueError(
+            f"text:{path}: there is no such file, or no .txt file in the folder"
+        )
+    return files
+
+
 def text_files(path: str, options: LanguageOptions) -> Dataset:
     """Text files, or a folder of them, in UTF-8.
 
@@ -61,12 +72,7 @@ def text_files(path: str, options: LanguageOptions) -> Dataset:
         ValueError: nothing there, no text in it, or a split without a file.
     """
     name = f"text:{path}"
-    root = Path(path)
-    files = sorted(root.rglob("*.txt")) if root.is_dir() else [root]
-    if not files or not files[0].exists():
-        raise ValueError(
-            f"{name}: there is no such file, or no .txt file in the folder"
-        )
+    files = existing_texts(path)
     by_split: dict[str, list[str]] = {}
     for file in files:
         words = file.stem.lower().replace("-", ".").replace("_", ".").split(".")

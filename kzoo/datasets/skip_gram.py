@@ -73,6 +73,12 @@ class SkipGramOptions(language.LanguageOptions):
     )
 
 
+def existing_source(source: str) -> None:
+    """Raises a ``ValueError`` where there is no such text."""
+    if source != "reference_manual":
+        language.existing_texts(source)
+
+
 def from_running_text(source: str, options: SkipGramOptions) -> Dataset:
     """Pairs of words of ``reference_manual``, or of text files."""
     known = options.to_json()

@@ -395,6 +395,24 @@ def all_labels(source: Sequence[Any], key: str, cache: Path) -> np.ndarray:
     return labels
 
 
+def check_exists(name: str, options: TfdsOptions) -> None:
+    """Raises an ``UnknownSetError`` where there is no set of this name.
+
+    It imports no TensorFlow, as asking for the set itself may.
+    """
+    if is_tfds_name(name):
+        return
+    tfds = _imported(name)
+    from tensorflow_datasets.core import read_only_builder
+
+    if _builder(read_only_builder.builder_from_files, tfds, name, options.data_dir):
+        return
+    try:
+        tfds.builder_cls(name)
+    except tfds.core.registered.DatasetNotFoundError:
+        raise UnknownSetError(name, _names(tfds)) from None
+
+
 def is_tfds_name(name: str) -> bool:
     """Whether a set of this name comes with the package, told without importing it."""
     found = importlib.util.find_spec("tensorflow_datasets")

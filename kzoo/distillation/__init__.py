@@ -1,8 +1,16 @@
 """Distillation: from a teacher to a run folder of its student, studies and reports."""
 
-from kzoo.datasets.few_labels import few_labels
-from kzoo.distillation.distill import DistillOptions, distill
-from kzoo.distillation.report import compare
-from kzoo.distillation.study import study
+from kzoo.lazy import lazily
 
-__all__ = ["DistillOptions", "compare", "distill", "few_labels", "study"]
+# Where each public name lives.
+_HOMES = {
+    "DistillOptions": "kzoo.distillation.options",
+    "compare": "kzoo.distillation.report",
+    "distill": "kzoo.distillation.distill",
+    "few_labels": "kzoo.datasets.few_labels",
+    "study": "kzoo.distillation.study",
+}
+
+__all__ = sorted(_HOMES)
+
+__getattr__ = lazily(__name__, _HOMES)

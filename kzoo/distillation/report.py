@@ -19,9 +19,9 @@ from kzoo.macs import macs
 from kzoo.preprocessing import Preprocessing
 from kzoo.registry import trainable_parameters
 from kzoo.tasks import get_task
-from kzoo.training import Run, open_run
 from kzoo.training.evaluate import split_answers
 from kzoo.training.metrics import Answers, scores
+from kzoo.training.run import Run, open_run
 
 REPORT = "compression.json"
 SIDES = ("teacher", "student")

@@ -15,10 +15,13 @@ import numpy as np
 
 from kzoo import distribution as distributions
 from kzoo import weights
-from kzoo.distillation.distill import distill, same_data
+from kzoo.distillation.distill import distill
+from kzoo.distillation.options import same_data
 from kzoo.models.distiller_options import METHODS, DistillerHParams
-from kzoo.training import Recipe, Run, train
+from kzoo.training.fit import train
 from kzoo.training.monitor import Monitor
+from kzoo.training.recipe import Recipe
+from kzoo.training.run import Run
 
 log = logging.getLogger(__name__)
 

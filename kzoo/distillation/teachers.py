@@ -15,7 +15,8 @@ from kzoo import distribution, index, weights
 from kzoo.datasets import Dataset
 from kzoo.hparams import Identity
 from kzoo.preprocessing import Preprocessing
-from kzoo.training import Run, open_run, train
+from kzoo.training.fit import train
+from kzoo.training.run import Run, open_run
 
 log = logging.getLogger(__name__)
 

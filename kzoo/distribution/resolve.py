@@ -38,6 +38,26 @@ def resolve(kind: str) -> Distribution:
     """
     import keras
 
+    backend = keras.config.backend()
+    name, columns = checked(kind, backend)
+    if name == "none":
+        return NONE
+    cluster = find_cluster()
+    if name == "auto":
+        name = _offered(backend, cluster)
+    found = _made(name, cluster, columns)
+    log.info("distribution: %s, %s", found.kind, found.why)
+    return found
+
+
+def checked(kind: str, backend: str) -> tuple[str, int | None]:
+    """The name, and the devices to one copy of the weights where they are given.
+
+    It needs no Keras, so that a typo gets its error at once.
+
+    Raises:
+        ValueError: an unknown name, or one that the backend does not have here.
+    """
     name, colon, columns = kind.partition(":")
     if name in ("parameter_server", "ps"):
         raise ValueError(PARAMETER_SERVERS)
@@ -48,27 +68,19 @@ def resolve(kind: str) -> Distribution:
             f"{kind!r}: after the colon stands how many devices hold one copy of the "
             "weights, such as model_parallel:4"
         )
-    backend = keras.config.backend()
-    if name == "none":
-        return NONE
-    cluster = find_cluster()
-    if name == "auto":
-        name = _offered(backend, cluster)
-    if backend not in BACKENDS[name]:
+    if name != "auto" and backend not in BACKENDS[name]:
         able = [each for each, backends in BACKENDS.items() if backend in backends]
         raise ValueError(
             f"distribution {name!r} is {_or(BACKENDS[name])}'s, the backend is "
             f"{backend}, which has: {', '.join(able)}"
         )
-    if name == "multi_worker" and cluster is None:
+    if name == "multi_worker" and find_cluster() is None:
         raise ValueError(
             "multi_worker finds no other workers in TF_CONFIG, "
             "KERAS_DISTRIBUTION_JOB_ADDRESSES, SLURM or the TPU's environment; on one "
             "machine: kzoo launch --workers 2 -- train ..."
         )
-    found = _made(name, cluster, int(columns) if columns else None)
-    log.info("distribution: %s, %s", found.kind, found.why)
-    return found
+    return name, int(columns) if columns else None
 
 
 def _made(name: str, cluster: Cluster | None, columns: int | None) -> Distribution:

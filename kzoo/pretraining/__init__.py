@@ -1,7 +1,14 @@
 """Pre-training: encoders that learn without labels, and what features are worth."""
 
-from kzoo.pretraining.objectives import OBJECTIVES
-from kzoo.pretraining.pretrain import pretrain
-from kzoo.pretraining.probe import probe
+from kzoo.lazy import lazily
 
-__all__ = ["OBJECTIVES", "pretrain", "probe"]
+# Where each public name lives.
+_HOMES = {
+    "OBJECTIVES": "kzoo.pretraining.objectives",
+    "pretrain": "kzoo.pretraining.pretrain",
+    "probe": "kzoo.pretraining.probe",
+}
+
+__all__ = sorted(_HOMES)
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -15,7 +15,7 @@ from kzoo import hparams, index
 from kzoo.datasets import Dataset
 from kzoo.datasets.masks import MaskedTokens, NextTokens, ReplacedTokens
 from kzoo.datasets.views import Corrupted, MaskedPatches, two_views
-from kzoo.hparams import HParams, hp, in_short, nearest
+from kzoo.hparams import HParams, hp, in_short
 from kzoo.models.contrastive import ContrastiveHParams
 from kzoo.models.masked_image import MaskedImageHParams
 from kzoo.models.reconstruction import ReconstructionHParams
@@ -23,7 +23,8 @@ from kzoo.models.replaced_token import ReplacedTokenHParams
 from kzoo.models.token_prediction import TokenPredictionHParams
 from kzoo.models.vit import ViTHParams
 from kzoo.preprocessing.text import Tokenizer
-from kzoo.training import Recipe
+from kzoo.pretraining.names import check_objective
+from kzoo.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -293,8 +294,7 @@ OBJECTIVES = {
 
 def find_objective(name: str) -> Objective:
     """The objective of this name, or a ``ValueError`` with the nearest."""
-    if name not in OBJECTIVES:
-        raise ValueError(f"unknown objective {name!r}{nearest(name, OBJECTIVES)}")
+    check_objective(name)
     return OBJECTIVES[name]
 
 

@@ -17,13 +17,13 @@ from kzoo.models.masked_image import MaskedImage
 from kzoo.models.reconstruction import Reconstruction
 from kzoo.pretraining.objectives import Objective, find_objective, of_trainer
 from kzoo.registry import build_model
-from kzoo.training import Recipe, Run, plots
+from kzoo.training import plots
 from kzoo.training.compiling import compile_by, dtype_policy
 from kzoo.training.fit import config_of, fit_into, seeded
 from kzoo.training.pictures import reconstructions
 from kzoo.training.plan import Plan, plan, starting_point
-from kzoo.training.resume import every
-from kzoo.training.run import logged, prepared, recorded, standing
+from kzoo.training.recipe import Recipe
+from kzoo.training.run import Run, logged, prepared, recorded, standing
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,6 @@ def pretrain(
     folder = Path(out or f"runs/{name}")
     facts = {"objective": objective, "options": chosen.to_json()}
     config = config_of(planned, where) | {"pretraining": facts}
-    every(planned.recipe.snapshot_every)
     with seeded(planned.recipe.seed), where.scope(planned.layout):
         if standing(folder, config, existing) == "finished":
             log.info("%s is finished already", folder)

@@ -1,27 +1,24 @@
 """Recipes, ``train``, ``evaluate``, ``predict``, and the run folder that they leave."""
 
-from kzoo.training.evaluate import evaluate
-from kzoo.training.fit import train
-from kzoo.training.plan import plan
-from kzoo.training.predict import Prediction, predict
-from kzoo.training.recipe import Recipe
-from kzoo.training.recipes import RECIPES, NamedRecipe
-from kzoo.training.resume import Interrupted, NonFiniteLossError
-from kzoo.training.run import Run, open_run
-from kzoo.training.snapshots import SnapshotError
+from kzoo.lazy import lazily
 
-__all__ = [
-    "RECIPES",
-    "Interrupted",
-    "NamedRecipe",
-    "NonFiniteLossError",
-    "Prediction",
-    "Recipe",
-    "Run",
-    "SnapshotError",
-    "evaluate",
-    "open_run",
-    "plan",
-    "predict",
-    "train",
-]
+# Where each public name lives.
+_HOMES = {
+    "Interrupted": "kzoo.training.resume",
+    "NamedRecipe": "kzoo.training.recipes",
+    "NonFiniteLossError": "kzoo.training.resume",
+    "Prediction": "kzoo.training.predict",
+    "RECIPES": "kzoo.training.recipes",
+    "Recipe": "kzoo.training.recipe",
+    "Run": "kzoo.training.run",
+    "SnapshotError": "kzoo.training.snapshots",
+    "evaluate": "kzoo.training.evaluate",
+    "open_run": "kzoo.training.run",
+    "plan": "kzoo.training.plan",
+    "predict": "kzoo.training.predict",
+    "train": "kzoo.training.fit",
+}
+
+__all__ = sorted(_HOMES)
+
+__getattr__ = lazily(__name__, _HOMES)

@@ -22,7 +22,7 @@ from kzoo.strict_json import finite_or_none
 from kzoo.tasks import get_task
 from kzoo.training.metrics import Answers, answers, class_scores, joined, scores
 from kzoo.training.plan import as_asked
-from kzoo.training.run import Run, open_run
+from kzoo.training.run import Run, check_scorable, open_run
 
 log = logging.getLogger(__name__)
 
@@ -81,20 +81,11 @@ def run_data(
     run: Run, dataset: Any, options: Mapping[str, Any] | None = None
 ) -> Dataset:
     """The data to score a run on, under the run's own preprocessing."""
-    if "pretraining" in run.config:
-        raise ValueError(
-            f"{run.folder} is a pre-trained encoder without a head: train it on labels "
-            "first, or probe its features (kzoo.probe)"
-        )
+    check_scorable(run, dataset)
     preprocessing = weights.load_preprocessing(run.folder)
     known = run.config["dataset"]
     name, theirs = (run.config["model"][key] for key in ("name", "hparams"))
     if dataset is None:
-        if known["name"] == "arrays":
-            raise ValueError(
-                f"{run.folder} was trained on arrays, which it does not hold: pass "
-                "them as dataset="
-            )
         data = load_dataset(known["name"], **{**known["options"], **(options or {})})
         recipe = run.config["recipe"]
         trained = data

@@ -21,7 +21,7 @@ from kzoo.training.evaluate import split_answers, split_scores
 from kzoo.training.feeding import VaryingLengths, training_batches
 from kzoo.training.plan import Plan, plan
 from kzoo.training.recipe import Recipe
-from kzoo.training.resume import Snapshots, every, heeding_signals, legs
+from kzoo.training.resume import Snapshots, heeding_signals, legs
 from kzoo.training.run import (
     HISTORY,
     METRICS,
@@ -98,7 +98,6 @@ def train(
         )
     folder = Path(out or f"runs/{planned.name}_{planned.dataset.short_name}")
     config = config_of(planned, where)
-    every(planned.recipe.snapshot_every)
     with seeded(planned.recipe.seed), where.scope(planned.layout):
         if standing(folder, config, existing) == "finished":
             log.info("%s is finished already", folder)

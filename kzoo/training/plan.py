@@ -17,11 +17,11 @@ import keras
 import numpy as np
 
 from kzoo import hparams, index, weights
-from kzoo.datasets import Dataset, find_dataset, load_dataset
+from kzoo.datasets import Dataset, load_dataset
 from kzoo.datasets.few_labels import few_labels, with_unlabelled
 from kzoo.datasets.text import as_taken
 from kzoo.datasets.views import of_itself
-from kzoo.hparams import HParams, declarations, identity, in_short, nearest, plain
+from kzoo.hparams import HParams, declarations, identity, in_short, plain
 from kzoo.layers.positions import Resampling
 from kzoo.registry import build_model, find_family
 from kzoo.tasks import Task, get_task
@@ -34,11 +34,11 @@ from kzoo.training.plain import (
     check_settings,
 )
 from kzoo.training.recipe import Recipe
-from kzoo.training.recipes import NamedRecipe, get_recipe, recipe_for
+from kzoo.training.recipes import NamedRecipe
 from kzoo.training.schedules import peak_rate
+from kzoo.training.settings import IN_MEMORY, named_recipe, sorted_settings
 from kzoo.weights.adapters import add_adapters, merge_adapters
 from kzoo.weights.plain import (
-    KERAS,
     architecture,
     copied,
     is_plain,
@@ -47,9 +47,6 @@ from kzoo.weights.plain import (
 )
 
 log = logging.getLogger(__name__)
-
-# Where a model came from that was handed over, not named.
-IN_MEMORY = "a model in memory"
 
 
 @dataclass(frozen=True)
@@ -134,7 +131,7 @@ class Plan:
         if self.start is None:
             return None
         if isinstance(self.start, Path):
-            file = KERAS if self.is_plain else weights.WEIGHTS
+            file = weights.KERAS if self.is_plain else weights.WEIGHTS
             path = weights.model_folder(self.start) / file
             digest = hashlib.sha256(path.read_bytes())
             return {"from": str(self.start), "sha256": digest.hexdigest()}
@@ -251,7 +248,9 @@ def plan(
             )
         check_settings(name, settings or {})
     named, recipe_name = named_recipe("" if is_plain_model else name, dataset, recipe)
-    chosen, changes = _sorted_settings(name, known, settings or {}, named.recipe)
+    chosen, changes = sorted_settings(
+        name, declarations(type(known)), settings or {}, named.recipe
+    )
     source = named.dataset if dataset is None else dataset
     options = dict(data or {})
     if not isinstance(source, Dataset):
@@ -433,7 +432,7 @@ def starting_point(model: Any) -> tuple[keras.Model | Path | None, str, HParams]
     folder = Path(model)
     if str(model) not in index.entries() and folder.exists():
         name, stored = weights.load_identity(folder)
-        if (weights.model_folder(folder) / KERAS).exists():
+        if (weights.model_folder(folder) / weights.KERAS).exists():
             return folder, name, PlainHParams()
         return folder, name, _hparams_of(name, stored)
     if not isinstance(model, str) or Path(model).name != model:
@@ -449,51 +448,6 @@ def _plain_name(model: keras.Model) -> str:
 
 def _hparams_of(name: str, values: Mapping[str, Any]) -> HParams:
     return hparams.from_json(type(find_family(name).smallest), name, values)
-
-
-def named_recipe(
-    name: str, dataset: Any, recipe: str | Recipe | None
-) -> tuple[NamedRecipe, str]:
-    """The recipe that was asked for, or the one that fits best, and its name.
-
-    Raises:
-        ValueError: an unknown recipe or dataset, or no dataset and no recipe to tell.
-    """
-    if isinstance(dataset, Dataset):
-        data_name: str | None = dataset.name
-    elif isinstance(dataset, str):
-        find_dataset(dataset)
-        data_name = dataset
-    else:
-        data_name = None if dataset is None else "arrays"
-    if isinstance(recipe, str):
-        return get_recipe(recipe), recipe
-    family = find_family(name).name if name else ""  # a plain Keras model has none
-    found = recipe_for(name, family, data_name)
-    if isinstance(recipe, Recipe) or found is None:
-        if data_name is None and found is None:
-            whose = name or "a plain Keras model"
-            raise ValueError(f"{whose} has no recipe of its own: name a dataset")
-        data = data_name or get_recipe(str(found)).dataset
-        return NamedRecipe((name,), data, recipe or Recipe()), ""
-    return get_recipe(found), found
-
-
-def _sorted_settings(
-    name: str, known: HParams, settings: Mapping[str, Any], recipe: Recipe
-) -> tuple[Recipe, dict[str, Any]]:
-    """The recipe with the settings that are its own, and those of the model."""
-    fields = declarations(Recipe)
-    declared = declarations(type(known))
-    for key in settings:
-        if key not in fields and key not in declared:
-            raise ValueError(
-                f"{name} has no hyper-parameter {key!r}, nor has the recipe such a "
-                f"field{nearest(key, [*fields, *declared])}"
-            )
-    ours = {key: value for key, value in settings.items() if key in fields}
-    theirs = {key: value for key, value in settings.items() if key in declared}
-    return hparams.replace(recipe, "recipe", ours), theirs
 
 
 def _fitted(

@@ -5,10 +5,10 @@ import logging
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 
 from kzoo import weights
@@ -21,6 +21,9 @@ from kzoo.preprocessing.text import in_short
 from kzoo.tasks import TASKS
 from kzoo.training.metrics import probabilities
 from kzoo.training.run import Run
+
+if TYPE_CHECKING:
+    import keras
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +82,13 @@ def predict(
     if top < 1 or batch_size < 1:
         raise ValueError(f"top={top} and batch_size={batch_size} must be at least 1")
     asked = opened(run)
-    if isinstance(inputs, np.ndarray) and inputs.dtype.kind not in "OU":
-        named = [(str(i), row) for i, row in enumerate(inputs)]
-    else:
-        alone = isinstance(inputs, str | os.PathLike)
-        named = list(asked.examples([inputs] if alone else inputs))
+    return answers(asked, asked.named(inputs), top, batch_size)
+
+
+def answers(
+    asked: "Asked", named: Sequence[tuple[str, Any]], top: int, batch_size: int
+) -> list[Prediction]:
+    """The predictions of :func:`predict` for examples that have names."""
     answered: list[Prediction] = []
     failed: dict[int, Prediction] = {}  # by its place among all
     for first in range(0, len(named), batch_size):
@@ -144,9 +149,12 @@ def prediction(
 
 @dataclass(frozen=True)
 class Asked:
-    """A model that was opened to be asked.
+    """A model that was opened to be asked, and is loaded when it is.
+
+    Until then nothing imports Keras, so that what cannot be read is refused at once.
 
     Attributes:
+        folder: that holds it.
         preprocessing: its own.
         known: its hyper-parameters, or those that the data of a plain model fix.
         kind: what it reads: ``texts``, ``images``, ``vectors``, or what no file holds.
@@ -154,12 +162,23 @@ class Asked:
         not_inputs: columns of a table that it does not read.
     """
 
-    model: keras.Model
+    folder: Path
     preprocessing: Preprocessing
     known: Mapping[str, Any]
     kind: str
     columns: tuple[str, ...] = ()
     not_inputs: tuple[str, ...] = ()
+
+    @cached_property
+    def model(self) -> "keras.Model":
+        return weights.load(self.folder)
+
+    def named(self, inputs: Any) -> list[tuple[str, Any]]:
+        """Name and raw example of each input."""
+        if isinstance(inputs, np.ndarray) and inputs.dtype.kind not in "OU":
+            return [(str(i), row) for i, row in enumerate(inputs)]
+        alone = isinstance(inputs, str | os.PathLike)
+        return list(self.examples([inputs] if alone else inputs))
 
     def examples(self, sources: Iterable[Any]) -> Iterator[tuple[str, Any]]:
         """Name and raw example of everything that was named, unread where files."""
@@ -244,7 +263,7 @@ def opened(run: Run | str | os.PathLike[str]) -> Asked:
     options = weights.read_json(config).get("dataset", {}) if config.exists() else {}
     told: Mapping[str, Any] = options.get("options", {})
     return Asked(
-        weights.load(folder),
+        folder,
         preprocessing,
         known,
         kind,

@@ -9,6 +9,26 @@ from kzoo.hparams import HParams, hp
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
+def every(text: str) -> tuple[int | None, float | None]:
+    """Reads ``"100"`` as (100 steps, None) and ``"60s"`` as (None, 60 seconds).
+
+    Raises:
+        ValueError: neither.
+    """
+    number = text.strip().removesuffix("s")
+    try:
+        if text.strip().endswith("s") and float(number) > 0:
+            return None, float(number)
+        if int(number) > 0:
+            return int(number), None
+    except ValueError:
+        pass
+    raise ValueError(
+        f"snapshot_every={text!r} is neither a number of steps, such as 100, nor of "
+        "seconds, such as 60s"
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class Recipe(HParams):
     """How to train.
@@ -166,6 +186,7 @@ class Recipe(HParams):
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        every(self.snapshot_every)
         for name in (*self.augmentation, *self.strong_augmentation):
             find_augmentation(name)
         if self.unlabelled != "none":

@@ -21,6 +21,7 @@ import numpy as np
 
 from kzoo import distribution
 from kzoo.training import snapshots
+from kzoo.training.recipe import every
 from kzoo.training.snapshots import State
 
 log = logging.getLogger(__name__)
@@ -65,26 +66,6 @@ steps=10)]
     if epoch < epochs:
         left.append(Leg(epoch, epochs, epoch * steps_per_epoch, steps_per_epoch))
     return left
-
-
-def every(text: str) -> tuple[int | None, float | None]:
-    """Reads ``"100"`` as (100 steps, None) and ``"60s"`` as (None, 60 seconds).
-
-    Raises:
-        ValueError: neither.
-    """
-    number = text.strip().removesuffix("s")
-    try:
-        if text.strip().endswith("s") and float(number) > 0:
-            return None, float(number)
-        if int(number) > 0:
-            return int(number), None
-    except ValueError:
-        pass
-    raise ValueError(
-        f"snapshot_every={text!r} is neither a number of steps, such as 100, nor of "
-        "seconds, such as 60s"
-    )
 
 
 class Snapshots(keras.callbacks.Callback):

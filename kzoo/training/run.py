@@ -20,13 +20,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
-
-import keras
+from typing import TYPE_CHECKING, Any
 
 from kzoo import distribution, weights
 from kzoo.tasks import get_task
 from kzoo.weights.fit import difference
+
+if TYPE_CHECKING:
+    import keras
 
 CONFIG, METRICS, HISTORY = "config.json", "metrics.json", "history.csv"
 LOCK = ".lock"
@@ -78,7 +79,7 @@ class Run:
         """Whether it came to its end."""
         return (self.folder / METRICS).exists()
 
-    def load(self) -> keras.Model:
+    def load(self) -> "keras.Model":
         """The trained model."""
         return weights.load(self.folder)
 
@@ -105,6 +106,20 @@ def open_run(run: Run | str | os.PathLike[str]) -> Run:
     return opened
 
 
+def check_scorable(run: Run, dataset: Any = None) -> None:
+    """Raises a ``ValueError`` for a run that no data of its own can score."""
+    if "pretraining" in run.config:
+        raise ValueError(
+            f"{run.folder} is a pre-trained encoder without a head: train it on labels "
+            "first, or probe its features (kzoo.probe)"
+        )
+    if dataset is None and run.config["dataset"]["name"] == "arrays":
+        raise ValueError(
+            f"{run.folder} was trained on arrays, which it does not hold: pass "
+            "them as dataset="
+        )
+
+
 # What a run may change without being another run.
 _FREE = ("versions", "plugin", "recipe.snapshot_every")
 _START = "start.sha256"  # of the first weights, where all else is the same
@@ -129,15 +144,7 @@ def standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
 
 
 def _standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
-    if existing not in EXISTING:
-        raise ValueError(f"existing={existing!r} is not one of {', '.join(EXISTING)}")
-    if folder.exists() and not folder.is_dir():
-        raise ValueError(f"{folder} is a file")
-    if not folder.exists() or not any(visible(folder)):
-        return "new"
-    if not (folder / CONFIG).exists():
-        raise ValueError(f"{folder} is not empty and holds no run; choose another")
-    if existing == "fresh":
+    if check_run_folder(folder, existing) or existing == "fresh":
         return "new"
     then, now = decisive(Run(folder).config), decisive(config)
     longer = {**now, "recipe.epochs": then.get("recipe.epochs")} == then
@@ -158,6 +165,29 @@ def _standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
         )
     told = difference(then, now, ("the folder", "the request"))
     raise ValueError(f"{folder} holds another run: {told}; {hint}")
+
+
+def check_run_folder(folder: Path, existing: str = "resume") -> bool:
+    """Whether there is nothing in the folder yet, not even the folder.
+
+    Raises:
+        ValueError: a file, or a folder that holds something else than a run.
+        PermissionError: nothing can be written there.
+    """
+    if existing not in EXISTING:
+        raise ValueError(f"existing={existing!r} is not one of {', '.join(EXISTING)}")
+    if folder.exists() and not folder.is_dir():
+        raise ValueError(f"{folder} is a file")
+    ancestor = next(path for path in (folder, *folder.parents, Path()) if path.exists())
+    if not ancestor.is_dir():
+        raise ValueError(f"{folder} cannot be made: {ancestor} is a file")
+    if not os.access(ancestor, os.W_OK | os.X_OK):
+        raise PermissionError(f"{folder} cannot be written: {ancestor} is read-only")
+    if not folder.exists() or not any(visible(folder)):
+        return True
+    if not (folder / CONFIG).exists():
+        raise ValueError(f"{folder} is not empty and holds no run; choose another")
+    return False
 
 
 def decisive(config: Mapping[str, Any]) -> dict[str, Any]:

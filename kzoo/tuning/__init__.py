@@ -1,8 +1,17 @@
 """Sweeps on KerasTuner: spaces, oracles, pruning, resume, reports."""
 
-from kzoo.tuning.after import replay, retrain
-from kzoo.tuning.request import TuneOptions
-from kzoo.tuning.sweep import Sweep
-from kzoo.tuning.tune import SweepError, tune
+from kzoo.lazy import lazily
 
-__all__ = ["Sweep", "SweepError", "TuneOptions", "replay", "retrain", "tune"]
+# Where each public name lives.
+_HOMES = {
+    "Sweep": "kzoo.tuning.sweep",
+    "SweepError": "kzoo.tuning.tune",
+    "TuneOptions": "kzoo.tuning.options",
+    "replay": "kzoo.tuning.after",
+    "retrain": "kzoo.tuning.after",
+    "tune": "kzoo.tuning.tune",
+}
+
+__all__ = sorted(_HOMES)
+
+__getattr__ = lazily(__name__, _HOMES)

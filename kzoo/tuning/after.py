@@ -13,11 +13,10 @@ import numpy as np
 from kzoo import distribution as distributions
 from kzoo import weights
 from kzoo.datasets import Dataset
-from kzoo.training import Run, plan
 from kzoo.training.compiling import compiled
 from kzoo.training.fit import config_of, fit_into, seeded
-from kzoo.training.plan import Plan
-from kzoo.training.run import logged, prepared
+from kzoo.training.plan import Plan, plan
+from kzoo.training.run import Run, logged, prepared
 from kzoo.tuning import records
 from kzoo.tuning.sweep import Sweep, open_sweep
 

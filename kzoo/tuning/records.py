@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from kzoo import weights
-from kzoo.training import Run
-from kzoo.training.run import HISTORY
+from kzoo.training.run import HISTORY, Run
 from kzoo.tuning.objectives import Objective
 
 RUNNING, PAUSED, COMPLETED, PRUNED, FAILED = (

@@ -7,12 +7,12 @@ from typing import Any
 from kzoo import weights
 from kzoo.hparams import plain
 from kzoo.registry import find_family
-from kzoo.training import Run
+from kzoo.training.run import Run
 from kzoo.tuning import disk, plots
 from kzoo.tuning.objectives import pareto_front
+from kzoo.tuning.options import TuneOptions
 from kzoo.tuning.oracle import Search, SweepOracle
 from kzoo.tuning.records import TABLE, Record, ranked, table, write_table
-from kzoo.tuning.request import TuneOptions
 
 BEST = "best.json"
 

@@ -1,6 +1,6 @@
 """A call of ``tune``: what was asked for, checked, and what it means."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,33 +8,14 @@ from typing import Any
 from kzoo import hparams, plugins
 from kzoo.datasets import Dataset
 from kzoo.distribution import resolve
-from kzoo.hparams import HParams, hp, nearest
-from kzoo.training import Recipe, plan
 from kzoo.training.fit import config_of
-from kzoo.training.plan import Plan
+from kzoo.training.plan import Plan, plan
+from kzoo.training.recipe import Recipe
 from kzoo.tuning.objectives import COSTS, objectives_of
+from kzoo.tuning.options import TuneOptions, check_prune, check_trials, check_tuner
 from kzoo.tuning.oracle import Search
-from kzoo.tuning.oracles import ORACLES, import_optuna
-from kzoo.tuning.pruning import PRUNERS
+from kzoo.tuning.oracles import import_optuna
 from kzoo.tuning.space import search_space
-
-
-@dataclass(frozen=True, kw_only=True)
-class TuneOptions(HParams):
-    """Options of ``tune`` that are seldom needed."""
-
-    executions: int = hp(
-        1, "trainings of a trial, from different seeds; the mean counts", min=1, max=100
-    )
-    keep: int = hp(3, "models of the best trials that stay on disk", min=1)
-    disk_gb: float = hp(10.0, "that the sweep may take", min=0.0)
-    max_weights: int = hp(
-        0, "trainable weights beyond which a trial fails unbuilt; 0 = any number", min=0
-    )
-    wait_seconds: float = hp(120.0, "that a worker waits for its chief", min=0.1)
-    failures: float = hp(
-        0.5, "share of failed trials beyond which the sweep ends", min=0.0, max=1.0
-    )
 
 
 @dataclass(frozen=True)
@@ -56,11 +37,11 @@ class Request:
     objective: str | None = None
     seed: int = 0
     space: Mapping[str, Any] = field(default_factory=dict)
-    options: TuneOptions = TuneOptions()
+    options: TuneOptions = field(default_factory=TuneOptions)
     distribution: str = "none"
 
     def __post_init__(self) -> None:
-        _check_choice("tuner", self.tuner, ORACLES)
+        check_tuner(self.tuner)
         if self.prune is None:
             # The others learn from scores, or halve by themselves; and a cost has no
             # curve to stop a trial by.
@@ -68,9 +49,8 @@ class Request:
             halved = self.tuner in ("bayesian", "random") and not cost
             usual = "halving" if halved else "none"
             object.__setattr__(self, "prune", usual)
-        _check_choice("prune", str(self.prune), PRUNERS)
-        if self.trials < 1:
-            raise ValueError(f"trials={self.trials}: one at least")
+        check_prune(str(self.prune))
+        check_trials(self.trials)
         if "seed" in self.settings:
             raise ValueError("seed is the sweep's: each trial gets its own from it")
         if self.tuner == "tpe":
@@ -155,11 +135,3 @@ def from_json(values: Mapping[str, Any]) -> Request:
         recipe = hparams.from_json(Recipe, "recipe", recipe)
     options = hparams.from_json(TuneOptions, "tune", values["options"])
     return Request(**{**values, "recipe": recipe, "options": options})
-
-
-def _check_choice(name: str, value: str, known: Iterable[str]) -> None:
-    if value not in known:
-        legal = ", ".join(known)
-        hint = nearest(value, known)
-        hint = hint if "Did you mean" in hint else ""
-        raise ValueError(f"{name}={value!r} is not one of {legal}{hint}")

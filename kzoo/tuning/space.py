@@ -23,8 +23,8 @@ from kzoo.hparams import (
     nearest,
     plain,
 )
-from kzoo.training import Recipe
 from kzoo.training.plan import Plan
+from kzoo.training.recipe import Recipe
 
 Condition = tuple[str, tuple[Any, ...]]
 SCALES = ("log", "linear")

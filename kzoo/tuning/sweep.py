@@ -15,8 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from kzoo import weights
-from kzoo.training import Run
-from kzoo.training.run import decisive, visible
+from kzoo.training.run import Run, decisive, visible
 from kzoo.tuning import records
 from kzoo.tuning.report import BEST
 from kzoo.weights.fit import difference

@@ -9,11 +9,12 @@ from typing import Any
 
 from kzoo import distribution as distributions
 from kzoo import hparams, weights
-from kzoo.training import Recipe
+from kzoo.training.recipe import Recipe
 from kzoo.training.run import locked, logged, move_aside, visible
+from kzoo.tuning.options import TuneOptions
 from kzoo.tuning.oracles import ORACLES
 from kzoo.tuning.report import Reporter
-from kzoo.tuning.request import Request, TuneOptions
+from kzoo.tuning.request import Request
 from kzoo.tuning.sweep import SWEEP, Sweep, check_standing
 from kzoo.tuning.tuner import SweepTuner, Trials
 from kzoo.tuning.workers import be_chief, be_worker, role, run_workers

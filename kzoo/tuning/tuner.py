@@ -18,11 +18,11 @@ from kzoo import distribution as distributions
 from kzoo import index
 from kzoo.datasets import Dataset
 from kzoo.distribution.keras_mend import forgotten_gradients
-from kzoo.training import Run, SnapshotError
 from kzoo.training.compiling import compiled
 from kzoo.training.fit import config_of, fit_into, seeded
 from kzoo.training.plan import Plan, plan
-from kzoo.training.run import logged, prepared
+from kzoo.training.run import Run, logged, prepared
+from kzoo.training.snapshots import SnapshotError
 from kzoo.tuning import disk, records
 from kzoo.tuning.board import write_session
 from kzoo.tuning.objectives import Objective, cost, finite

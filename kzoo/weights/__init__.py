@@ -5,7 +5,8 @@
 
 A run of a plain Keras model has ``model.keras`` in place of ``model.safetensors``.
 ``model.safetensors`` holds the weights by their path, and is the same bytes for the
-same weights.
+same weights. Nothing here imports Keras until a model is built, so that the files of a
+folder can be checked first.
 """
 
 import json
@@ -14,9 +15,8 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -25,21 +25,17 @@ from kzoo.distribution import current
 from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import Tokenizer
-from kzoo.registry import build_model, is_registered
-from kzoo.weights.adapters import (
-    add_adapters,
-    checked_adapters,
-    save_adapter,
-    weight_shapes,
-)
 from kzoo.weights.fit import cast_exactly, check_shapes, not_finite
-from kzoo.weights.plain import KERAS, read_keras, write_keras
 from kzoo.weights.tensors import read_tensors, tensor_shapes
 
 logger = logging.getLogger(__name__)
 
+if TYPE_CHECKING:
+    import keras
+
 CONFIG = "config.json"
 WEIGHTS = "model.safetensors"
+KERAS = "model.keras"
 PREPROCESSING = "preprocessing.json"
 TOKENIZER = "tokenizer.json"
 ADAPTER = "adapter.safetensors"
@@ -47,7 +43,7 @@ FILES = {CONFIG, WEIGHTS, KERAS, PREPROCESSING, TOKENIZER, ADAPTER}
 
 
 def save(
-    model: keras.Model,
+    model: "keras.Model",
     path: str | os.PathLike[str],
     *,
     preprocessing: Preprocessing | None = None,
@@ -81,13 +77,15 @@ def save(
     def write(aside: Path) -> None:
         save_file(weights_by_path(model), aside / WEIGHTS)
         if known.adapters:
+            from kzoo.weights.adapters import save_adapter
+
             save_adapter(model, aside / ADAPTER)
 
     return _written(Path(path), config, write, preprocessing)
 
 
 def save_plain(
-    model: keras.Model,
+    model: "keras.Model",
     path: str | os.PathLike[str],
     facts: Mapping[str, Any],
     preprocessing: Preprocessing | None = None,
@@ -101,6 +99,8 @@ def save_plain(
             the data fix.
         preprocessing: what the model's inputs went through.
     """
+    from kzoo.weights.plain import write_keras
+
     return _written(
         Path(path),
         facts,
@@ -144,7 +144,7 @@ def _written(
     return folder
 
 
-def load(path: str | os.PathLike[str]) -> keras.Model:
+def load(path: str | os.PathLike[str]) -> "keras.Model":
     """The model of a model folder or of a run folder.
 
     Raises:
@@ -159,8 +159,13 @@ def load(path: str | os.PathLike[str]) -> keras.Model:
         >>> kzoo.load(folder).kzoo.name
         'mlp'
     """
+    from kzoo.registry import build_model
+    from kzoo.weights.adapters import add_adapters, checked_adapters, weight_shapes
+
     folder = model_folder(path)
     if (folder / KERAS).exists():
+        from kzoo.weights.plain import read_keras
+
         return read_keras(folder / KERAS)
     name, hparams = load_identity(folder)
     config = read_json(folder / CONFIG)
@@ -206,7 +211,11 @@ def plugin_of(name: str) -> dict[str, Any]:
 def check_plugin(config: Mapping[str, Any], folder: Path) -> None:
     """Raises a ``ValueError`` where the family of a config.json is not here."""
     origin, name = config.get("plugin"), config["model"]["name"]
-    if isinstance(origin, dict) and origin and not is_registered(name):
+    if not isinstance(origin, dict) or not origin:
+        return
+    from kzoo.registry import is_registered
+
+    if not is_registered(name):
         raise ValueError(plugins.missing(name, origin, str(folder)))
 
 
@@ -244,13 +253,13 @@ def model_folder(path: str | os.PathLike[str]) -> Path:
     )
 
 
-def weights_by_path(model: keras.Model) -> dict[str, np.ndarray]:
+def weights_by_path(model: "keras.Model") -> dict[str, np.ndarray]:
     """Every weight of the model as an array, by its path."""
     arrays = {w.path: current().value(w) for w in model.weights}
     return {path: np.asarray(arrays[path], order="C") for path in sorted(arrays)}
 
 
-def assign(model: keras.Model, arrays: Mapping[str, np.ndarray], source: str) -> None:
+def assign(model: "keras.Model", arrays: Mapping[str, np.ndarray], source: str) -> None:
     """Gives every weight of the model its array, or changes none.
 
     Raises:

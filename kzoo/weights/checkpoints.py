@@ -6,9 +6,8 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import keras
 import numpy as np
 from safetensors.numpy import save_file
 
@@ -23,11 +22,17 @@ from kzoo.preprocessing.vocabularies import (
     read_tokenizer,
 )
 from kzoo.weights import read_json, write_json, write_text
-from kzoo.weights.convert import to_source
-from kzoo.weights.files import has_reader, read_checkpoint, write_state_dict
+from kzoo.weights.files import (
+    check_readable,
+    has_reader,
+    read_checkpoint,
+    write_state_dict,
+)
 from kzoo.weights.fit import in_short
-from kzoo.weights.places import find_table
 from kzoo.weights.torch_files import StateDict
+
+if TYPE_CHECKING:
+    import keras
 
 CONFIG = "config.json"
 TOKENIZERS = (JSON, "tokenizer_config.json", WORD_PIECES, *BYTE_PAIRS, SENTENCE_PIECES)
@@ -90,13 +95,23 @@ def find_checkpoint(weights: str) -> Checkpoint:
         FileNotFoundError: a folder without weights.
         WeightsUnavailableError: nothing of this name on the hub, or no network.
     """
+    return local_checkpoint(weights) or _fetched(weights)
+
+
+def local_checkpoint(weights: str) -> Checkpoint | None:
+    """The checkpoint of this path; None where it is a name on the hub.
+
+    Raises:
+        FileNotFoundError: no such file, or a folder without weights.
+    """
     path = Path(weights)
     if path.is_dir():
         return _in_folder(path)
     if path.exists() or has_reader(weights) or weights.count("/") != 1:
+        check_readable(path)
         config = path.with_name(CONFIG)
         return Checkpoint((path,), read_json(config) if config.is_file() else {})
-    return _fetched(weights)
+    return None
 
 
 def _in_folder(folder: Path) -> Checkpoint:
@@ -163,7 +178,7 @@ def _fetched(repository: str) -> Checkpoint:
 
 
 def write_checkpoint(
-    model: keras.Model,
+    model: "keras.Model",
     source: str,
     path: str | os.PathLike[str],
     preprocessing: Preprocessing | None = None,
@@ -181,6 +196,9 @@ def write_checkpoint(
         ValueError: a path of another kind; a folder that holds something; a model that
             the source does not know.
     """
+    from kzoo.weights.convert import to_source
+    from kzoo.weights.places import find_table
+
     target = Path(path)
     known = identity(model)
     table = find_table(known.name, source)

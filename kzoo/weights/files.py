@@ -41,10 +41,7 @@ def read_checkpoint(path: str | os.PathLike[str], ema: bool = False) -> StateDic
             weights where they are asked for.
     """
     file = Path(path)
-    if not file.is_file():
-        raise FileNotFoundError(f"there is no file {file}")
-    if not has_reader(file):
-        raise ValueError(f"{file} is none of {', '.join(READERS)}")
+    check_readable(file)
     if file.name.lower().endswith(TORCH):
         return read_torch(file, ema)
     if ema:
@@ -55,6 +52,14 @@ def read_checkpoint(path: str | os.PathLike[str], ema: bool = False) -> StateDic
     if file.name.lower().endswith(".h5"):
         return StateDict(read_h5(file))
     return StateDict({n: widened(array) for n, array in read_tensors(file).items()})
+
+
+def check_readable(file: Path) -> None:
+    """Raises where there is no such file, or one of another kind."""
+    if not file.is_file():
+        raise FileNotFoundError(f"there is no file {file}")
+    if not has_reader(file):
+        raise ValueError(f"{file} is none of {', '.join(READERS)}")
 
 
 def has_reader(path: str | os.PathLike[str]) -> bool:
@@ -75,12 +80,16 @@ def write_state_dict(
         ValueError: a path of another kind.
     """
     file = Path(path)
-    suffix = file.suffix.lower()
-    if suffix == ".safetensors":
+    check_writable(file)
+    if file.suffix.lower() == ".safetensors":
         save_file(dict(arrays), file)
-    elif suffix in (".pth", ".pt"):
+    else:
         torch = import_torch(file)
         torch.save({k: torch.from_numpy(v.copy()) for k, v in arrays.items()}, file)
-    else:
-        raise ValueError(f"{file} ends neither in .safetensors nor in .pth")
     return file
+
+
+def check_writable(file: Path) -> None:
+    """Raises a ``ValueError`` for a file of a kind that is not written."""
+    if file.suffix.lower() not in (".safetensors", ".pth", ".pt"):
+        raise ValueError(f"{file} ends neither in .safetensors nor in .pth")

@@ -16,8 +16,7 @@ import numpy as np
 
 from kzoo.distribution import current
 from kzoo.hparams import Identity
-
-KERAS = "model.keras"
+from kzoo.weights import KERAS
 
 
 def is_plain(model: Any) -> bool:
