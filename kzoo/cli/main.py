@@ -6,6 +6,7 @@ A user's mistake is one line on stderr and exit code 2, never a traceback.
 import argparse
 import importlib
 import os
+import re
 import sys
 from collections.abc import Sequence
 from typing import NoReturn
@@ -55,7 +56,7 @@ def _main(words: list[str]) -> int:
 
         return _fail(f"unknown command {called!r}{nearest(called, COMMANDS)}")
     parser = parser_of(called)
-    parsed = parser.parse_args(words)
+    parsed = parser.parse_args([_as_argument(word) for word in words])
     if parsed.version:
         import kzoo
 
@@ -65,6 +66,11 @@ def _main(words: list[str]) -> int:
         parser.print_help()
         return 2
     return _call(parsed)
+
+
+def _as_argument(word: str) -> str:
+    """The word; ``-0.2,1`` with a space, by which argparse takes it for no option."""
+    return f" {word}" if re.fullmatch(r"-[\d.][\d.,eE+-]*", word) else word
 
 
 def command_in(words: Sequence[str]) -> str:

@@ -10,8 +10,12 @@ from typing import Any
 
 from kzoo import strict_json
 from kzoo.cli.backend import add_backend, backend_name, choose
+from kzoo.datasets.csv_file import is_table, read_table
+from kzoo.training.prediction_inputs import is_folder
 
 SHOWN = 20
+ANSWERS = "predictions.csv"
+NAMES = ("class", "probability")
 
 EXAMPLES = (
     "kzoo predict runs/photos cat.jpg dog.png",
@@ -34,8 +38,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out",
         metavar="FILE",
-        help="a CSV file for the answers; of a folder or a "
-        "file of many, default: predictions.csv",
+        help="a CSV file for the answers, beside the columns of a .csv input; of a "
+        f"folder or a table, default: {ANSWERS}",
     )
     add_backend(parser)
     parser.add_argument("--json", action="store_true", help="for machines")
@@ -43,13 +47,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(parsed: argparse.Namespace) -> int:
     """Prints the answers; those to folders and tables go to a CSV file."""
-    from kzoo.datasets.csv_file import is_table
     from kzoo.training.predict import answers, opened
 
     if parsed.top < 1 or parsed.batch_size < 1:
         raise ValueError("--top and --batch-size must be at least 1")
-    if parsed.out:
-        check_folder_of(Path(parsed.out))
+    out = _out(parsed)
     backend_name(parsed.backend)
     asked = opened(parsed.run_folder)
     named = asked.named(parsed.inputs)
@@ -60,13 +62,9 @@ def run(parsed: argparse.Namespace) -> int:
     for one in found:
         if one.error is not None:
             print(f"error: {one.error}", file=sys.stderr)
-    many = any(
-        is_table(one) or (len(one) < 256 and Path(one).is_dir())
-        for one in parsed.inputs
-    )
-    out = parsed.out or ("predictions.csv" if many else None)
     if out:
-        write(Path(out), answered)
+        alone = len(parsed.inputs) == 1 and is_table(parsed.inputs[0])
+        write(out, found if alone else answered, parsed.inputs[0] if alone else None)
     if parsed.json:
         print(strict_json.dumps([dataclasses.asdict(one) for one in found]))
         return code
@@ -78,6 +76,33 @@ def run(parsed: argparse.Namespace) -> int:
     return code
 
 
+def _out(parsed: argparse.Namespace) -> Path | None:
+    """The file for the answers; None where the terminal will do.
+
+    Raises:
+        ValueError: it would replace an input, or, unasked, a file that is there.
+        FileNotFoundError: there is no such folder.
+    """
+    if parsed.out is None:
+        if not any(is_table(one) or is_folder(one) for one in parsed.inputs):
+            return None
+        out = Path(ANSWERS)
+        if out.exists():
+            raise ValueError(
+                f"{out} is there already: name another file by --out, or the same one "
+                "to replace it"
+            )
+        return out
+    if not parsed.out.strip():
+        raise ValueError(f"--out {parsed.out!r} names no file")
+    out = Path(parsed.out)
+    check_folder_of(out)
+    for one in parsed.inputs:
+        if out.exists() and is_table(one) and Path(one).exists() and out.samefile(one):
+            raise ValueError(f"--out {out} is an input, which would be lost")
+    return out
+
+
 def check_folder_of(path: Path) -> None:
     """Raises where the file cannot be written."""
     if not path.parent.is_dir():
@@ -86,22 +111,45 @@ def check_folder_of(path: Path) -> None:
         raise ValueError(f"{path} is a folder, not a file")
 
 
-def write(path: Path, found: Sequence[Any]) -> None:
-    """A CSV file with a row for each prediction, in one step."""
+def write(path: Path, found: Sequence[Any], table: str | None = None) -> None:
+    """A CSV file with a row for each prediction, in one step.
+
+    Args:
+        path: of the file.
+        found: the predictions.
+        table: a CSV file that has a row for each of them: its columns come first.
+            Without one the first column is the input's name.
+    """
     check_folder_of(path)
+    if table is None:
+        header, rows = ("input",), [[one.input] for one in found]
+    else:
+        read = read_table(table)
+        header, rows = read.header, read.rows
+    if any(one.value is not None for one in found):
+        names = ["value"]
+        cells = [[one.value] for one in found]
+    else:
+        top = max((len(one.classes) for one in found), default=0)
+        names = [f"{what}_{i + 1}" for i in range(top) for what in NAMES]
+        cells = [
+            [
+                cell
+                for pair in zip(one.classes, one.probabilities, strict=True)
+                for cell in pair
+            ]
+            for one in found
+        ]
+    while set(names) & set(header):
+        names = [f"predicted_{name}" for name in names]
     aside = path.with_name(f".{path.name}.tmp")
-    with open(aside, "w", newline="", encoding="utf-8") as file:
+    with open(
+        aside, "w", newline="", encoding="utf-8", errors="backslashreplace"
+    ) as file:
         writer = csv.writer(file)
-        if found and found[0].value is not None:
-            writer.writerow(["input", "value"])
-            writer.writerows([one.input, one.value] for one in found)
-        else:
-            top = len(found[0].classes) if found else 0
-            answers = [(f"class_{i + 1}", f"probability_{i + 1}") for i in range(top)]
-            writer.writerow(["input", *(name for pair in answers for name in pair)])
-            for one in found:
-                pairs = zip(one.classes, one.probabilities, strict=True)
-                writer.writerow([one.input, *(item for pair in pairs for item in pair)])
+        writer.writerow([*header, *names])
+        for row, answer in zip(rows, cells, strict=True):
+            writer.writerow([*row, *answer, *[""] * (len(names) - len(answer))])
     aside.replace(path)
 
 

@@ -51,16 +51,6 @@ def is_table(path: str | Path) -> bool:
     return str(path).lower().endswith(SUFFIXES)
 
 
-def check_kind(path: Path) -> None:
-    """Raises a ``ValueError`` for a table that is no CSV file."""
-    suffix = path.suffix.lower()
-    if suffix in OTHERS:
-        raise ValueError(
-            f"{path}: kzoo reads {', '.join(SUFFIXES)}; read {suffix} by "
-            f"{OTHERS[suffix]}, and pass the data frame to kzoo or save it by .to_csv"
-        )
-
-
 @dataclass(frozen=True)
 class Table:
     """A CSV file in memory.
@@ -151,19 +141,16 @@ def are_numbers(fields: Sequence[str]) -> bool:
 
 
 def existing_table(path: str | Path) -> Path:
-    """The file.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: a file of another kind.
-    """
+    """The file; an error where there is none, or it is a table of another kind."""
     path = Path(path)
-    check_kind(path)
-    if not path.is_file():
-        what = "is a folder" if path.is_dir() else ""
-        raise FileNotFoundError(
-            f"{path} {what}" if what else f"there is no file {path}"
+    suffix = path.suffix.lower()
+    if suffix in OTHERS:
+        raise ValueError(
+            f"{path}: kzoo reads {', '.join(SUFFIXES)}; read {suffix} by "
+            f"{OTHERS[suffix]}, and pass the data frame to kzoo or save it by .to_csv"
         )
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file {path}")
     return path
 
 

@@ -12,14 +12,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kzoo import weights
-from kzoo.datasets.csv_file import decoded, is_table, read_table
-from kzoo.datasets.image_files import find_images, kinds, log_left_out
-from kzoo.datasets.table import raw_inputs
+from kzoo.datasets.csv_file import is_table, read_table
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.images import read_image
 from kzoo.preprocessing.text import in_short
 from kzoo.tasks import TASKS
 from kzoo.training.metrics import probabilities
+from kzoo.training.prediction_inputs import (
+    PAIRS,
+    as_sources,
+    check_raw,
+    image_files,
+    numbers,
+    rows_in_memory,
+    table_rows,
+    texts,
+)
 from kzoo.training.run import Run
 
 if TYPE_CHECKING:
@@ -59,8 +67,9 @@ def predict(
     Args:
         run: a run or its folder, or a model folder that has a preprocessing.
         inputs: one or several of: a text, an image file, a folder of such files, a CSV
-            file with the columns that the model was trained on, numbers as ``1,2,3``;
-            or an array of raw inputs (examples, ...), scaled as the training data were.
+            file, of which the columns that the model was trained on are taken by
+            name, numbers as ``1,2,3``; or an array, a list of rows or a data frame of
+            raw inputs (examples, ...), scaled as the training data were.
         top: classes to give, the likeliest.
         batch_size: examples at a time; it changes the speed alone.
 
@@ -70,7 +79,9 @@ def predict(
 
     Raises:
         FileNotFoundError: there is no such run or file.
-        ValueError: something that the model cannot read; the message names it.
+        TypeError: neither of these, such as None.
+        ValueError: something that the model cannot read, NaN among it; the message
+            names it.
 
     Example:
         >>> import kzoo, tempfile
@@ -102,8 +113,8 @@ def answers(
                 failed[place] = Prediction(name, error=str(error))
         start = 0
         for rows in _of_one_shape([row for _, row in readable]):
-            outputs = asked.outputs(rows)
             names = [name for name, _ in readable[start : start + len(rows)]]
+            outputs = asked.outputs(rows, names)
             start += len(rows)
             if asked.kind == "texts":
                 _tell_unknown(names, rows, asked.preprocessing)
@@ -158,7 +169,7 @@ class Asked:
         preprocessing: its own.
         known: its hyper-parameters, or those that the data of a plain model fix.
         kind: what it reads: ``texts``, ``images``, ``vectors``, or what no file holds.
-        columns: of a table that it reads; empty = all that is no label.
+        columns: of a table that it reads, in their order; empty = all that is no label.
         not_inputs: columns of a table that it does not read.
     """
 
@@ -171,37 +182,61 @@ class Asked:
 
     @cached_property
     def model(self) -> "keras.Model":
-        return weights.load(self.folder)
+        model = weights.load(self.folder)
+        for path, array in weights.weights_by_path(model).items():
+            # An activation may hide them: the ReLU of NaN can be 0.
+            if not np.isfinite(array.astype("float32")).all():
+                raise ValueError(
+                    f"{self.folder}: the weights {path} hold NaN or infinity, by which "
+                    "no answer means anything"
+                )
+        return model
 
     def named(self, inputs: Any) -> list[tuple[str, Any]]:
-        """Name and raw example of each input."""
-        if isinstance(inputs, np.ndarray) and inputs.dtype.kind not in "OU":
-            return [(str(i), row) for i, row in enumerate(inputs)]
-        alone = isinstance(inputs, str | os.PathLike)
-        return list(self.examples([inputs] if alone else inputs))
+        """Name and raw example of each input; of images in files, the path."""
+        sources = as_sources(inputs)
+        if sources is not None:
+            return list(self._of_sources(sources))
+        rows = rows_in_memory(inputs, self.kind, self.columns)
+        return [(str(i), row) for i, row in enumerate(rows)]
 
-    def examples(self, sources: Iterable[Any]) -> Iterator[tuple[str, Any]]:
-        """Name and raw example of everything that was named, unread where files."""
-        if self.kind not in ("texts", "images", "vectors"):
+    def _of_sources(self, sources: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+        if self.kind not in ("texts", PAIRS, "images", "vectors"):
             raise ValueError(
                 f"the model reads {self.kind}, which no file holds: ask it by "
                 "kzoo.predict(run, array)"
             )
         for source in sources:
-            path = Path(source)
-            if is_table(path):
-                yield from self._of_table(path)
+            if is_table(source):
+                yield from self._of_table(Path(source))
+            elif self.kind == PAIRS:
+                raise ValueError(
+                    f"{str(source)!r}: the model reads pairs of texts, as the rows of "
+                    "a .csv file"
+                )
             elif self.kind == "images":
-                yield from _image_files(path)
+                yield from image_files(Path(source))
             elif self.kind == "texts":
-                yield from _texts(source)
+                yield from texts(source)
             else:
-                yield str(source), _numbers(str(source))
+                name = str(source).strip()
+                yield name, numbers(name)
+
+    def _of_table(self, path: Path) -> Iterator[tuple[str, Any]]:
+        table = read_table(path)
+        columns = self.columns or tuple(
+            name for name in table.header if name not in self.not_inputs
+        )
+        rows = table_rows(table, self.kind, columns)
+        for line, row in zip(table.lines, rows, strict=True):
+            yield f"{path}:{line}", row
 
     def read(self, raw: Any) -> np.ndarray:
         """One raw example as an array."""
         if not isinstance(raw, Path):
-            return np.asarray(raw, object if isinstance(raw, str) else None)
+            if isinstance(raw, str | tuple):  # a text, or two
+                return np.array(raw, object)
+            return np.asarray(raw)
         made, known = self.preprocessing, self.known
         size = made.image_size or known.get("image_size")
         pixels = read_image(
@@ -214,29 +249,32 @@ class Asked:
         )
         return pixels if made.white == 255 else pixels * np.float32(made.white / 255)
 
-    def outputs(self, raw: np.ndarray) -> np.ndarray:
-        """Outputs of the model (examples, classes) for raw examples of one shape."""
+    def outputs(self, raw: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """Outputs of the model (examples, classes) for raw examples of one shape.
+
+        Raises:
+            ValueError: the examples do not fit the model, or the answer is no number.
+        """
         # Images have been brought to their size when they were read.
         made = dataclasses.replace(self.preprocessing, image_size=None)
+        for name, row in zip(names, raw, strict=True):
+            if isinstance(row, np.ndarray):
+                check_raw(row, name, self.kind, self.known)
+        if self.kind == PAIRS:
+            raw = {"first": raw[:, 0], "second": raw[:, 1]}  # type: ignore[assignment]
         inputs = made.inputs(raw)
         if self.kind == "images":
             _check_shape(inputs.shape[1:], self.model.input_shape[1:])
-        return np.asarray(self.model.predict_on_batch(inputs))
-
-    def _of_table(self, path: Path) -> Iterator[tuple[str, Any]]:
-        table = read_table(path)
-        columns = self.columns or tuple(
-            name for name in table.header if name not in self.not_inputs
-        )
-        if self.kind != "vectors" and len(columns) != 1:
-            raise ValueError(
-                f"{path} has the columns {', '.join(columns)}; the model reads one"
+        outputs = np.asarray(self.model.predict_on_batch(inputs))
+        bad = np.flatnonzero(~np.isfinite(outputs.astype("float64")).all(axis=-1))
+        if len(bad):
+            arrays = weights.weights_by_path(self.model)
+            broken = [k for k, v in arrays.items() if not np.isfinite(v).all()]
+            why = (
+                f": its weights hold NaN or infinity, in {broken[0]}" if broken else ""
             )
-        rows: Any = raw_inputs(table, columns)
-        if self.kind == "texts":
-            rows = table.column(columns[0])  # numbers, too
-        for line, row in zip(table.lines, rows, strict=True):
-            yield f"{path}:{line}", row
+            raise ValueError(f"{names[bad[0]]}: the model's answer is no number{why}")
+        return outputs
 
 
 def opened(run: Run | str | os.PathLike[str]) -> Asked:
@@ -267,7 +305,7 @@ def opened(run: Run | str | os.PathLike[str]) -> Asked:
         preprocessing,
         known,
         kind,
-        tuple(told.get("inputs") or ()),
+        preprocessing.columns or tuple(told.get("inputs") or ()),
         tuple(filter(None, (told.get("label"), told.get("split")))),
     )
 
@@ -279,37 +317,6 @@ def _kind_of(preprocessing: Preprocessing, known: Mapping[str, Any]) -> str:
     if known.get("image_size") or ("channels" in known and "num_features" not in known):
         return "images"
     return "tokens or features" if "vocab_size" in known else "vectors"
-
-
-def _image_files(path: Path) -> Iterator[tuple[str, Path]]:
-    if path.is_dir():
-        found = find_images(path)
-        log_left_out(path, [found])
-        if not found.images:
-            others = f", but {kinds(found.others)}" if found.others else ""
-            raise ValueError(f"there are no images in {path}{others}")
-        yield from ((str(file), file) for file in found.images)
-    elif path.is_file():
-        yield str(path), path
-    else:
-        raise FileNotFoundError(f"there is no file {path}")
-
-
-def _texts(source: Any) -> Iterator[tuple[str, str]]:
-    """A text, or those in the .txt files that were named."""
-    path = Path(source)
-    files = [path] if path.suffix == ".txt" or isinstance(source, Path) else []
-    # A long text is no path that the system would look up.
-    if len(str(source)) < 256 and path.is_dir() and str(source).strip():
-        files = sorted(path.rglob("*.txt"))
-        if not files:
-            raise ValueError(f"there are no .txt files in {path}")
-    for file in files:
-        if not file.is_file():
-            raise FileNotFoundError(f"there is no file {file}")
-        yield str(file), _not_empty(decoded(file), str(file))
-    if not files:
-        yield str(source), _not_empty(str(source), "the text")
 
 
 def _tell_unknown(
@@ -326,22 +333,6 @@ def _tell_unknown(
                 ids.count(unknown),
                 len(ids),
             )
-
-
-def _not_empty(text: str, what: str) -> str:
-    if not text.strip():
-        raise ValueError(f"{what} is empty")
-    return text
-
-
-def _numbers(source: str) -> np.ndarray:
-    try:
-        numbers = np.array([float(field) for field in source.split(",")], "float32")
-    except ValueError:
-        raise ValueError(
-            f"{source!r} is neither numbers such as 1,2.5,3 nor a .csv file"
-        ) from None
-    return numbers
 
 
 def _check_shape(given: Sequence[int], taken: Sequence[int | None]) -> None:
