@@ -121,8 +121,9 @@ def write(path: Path, found: Sequence[Any], table: str | None = None) -> None:
             Without one the first column is the input's name.
     """
     check_folder_of(path)
+    header: tuple[str, ...] = ("input",)
     if table is None:
-        header, rows = ("input",), [[one.input] for one in found]
+        rows = [[one.input] for one in found]
     else:
         read = read_table(table)
         header, rows = read.header, read.rows

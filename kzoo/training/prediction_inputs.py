@@ -131,7 +131,7 @@ def table_rows(table: Table, kind: str, columns: Sequence[str]) -> Sequence[Any]
             f"{in_short(list(columns))}"
         )
     if kind == "vectors":
-        return np.stack([table.numbers(name) for name in columns], 1)
+        return list(np.stack([table.numbers(name) for name in columns], 1))
     wanted = 2 if kind == PAIRS else 1
     if len(columns) != wanted:
         raise ValueError(
@@ -139,7 +139,7 @@ def table_rows(table: Table, kind: str, columns: Sequence[str]) -> Sequence[Any]
             f"{'two' if wanted == 2 else 'one'}, and its run does not say which"
         )
     if kind == "images":
-        return files_of(table, columns[0])
+        return list(files_of(table, columns[0]))
     if kind == PAIRS:
         pairs = texts_of(table, columns)
         return list(zip(pairs["first"], pairs["second"], strict=True))
