@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 import pytest
+from safetensors.numpy import save_file
 
 from kzoo.weights.checkpoints import find_checkpoint
 from kzoo.weights.files import read_state_dict
@@ -203,3 +205,37 @@ def test_a_truncated_h5_is_damaged(keep: int, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:keep])
     with pytest.raises(ValueError, match="is damaged"):
         read_state_dict(file)
+
+
+def test_a_model_far_larger_than_its_file_is_not_built(
+    tmp_path: Path, monkeypatch: Any
+) -> None:
+    """A config.json beside the weights says the sizes: here, of 20 GB."""
+    save_file({"a": np.ones(1, "float32")}, tmp_path / "model.safetensors")
+    config = {"model_type": "bert", "hidden_size": 8192, "num_attention_heads": 64}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    drawn = []
+    monkeypatch.setattr(
+        keras.initializers.GlorotUniform, "__call__", lambda *a, **k: drawn.append(a)
+    )
+    with pytest.raises(ValueError, match=r"1 numbers in the file, .* in the model"):
+        convert("bert_tiny", tmp_path)
+    assert not drawn
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"model_type": "bert", "architectures": 3},
+        {"model_type": "bert", "architectures": [None]},
+        {"model_type": "bert", "hidden_size": "many"},
+        {"model_type": "bert", "num_hidden_layers": [1]},
+        {"model_type": "bert", "id2label": 3, "hidden_size": None},
+    ],
+)
+def test_a_config_of_other_types_is_one_line(config: Any, tmp_path: Path) -> None:
+    save_file({"a": np.ones(1, "float32")}, tmp_path / "model.safetensors")
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError) as error:
+        convert("bert_tiny", tmp_path)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 600

@@ -16,6 +16,9 @@ from kzoo.hparams import Declaration, checked, nearest, plain
 from kzoo.preprocessing.images import resized_crop
 from kzoo.preprocessing.text import Tokenizer, check_length, padded
 
+# Pillow's, which checkpoints of other zoos name.
+RESAMPLINGS = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -169,7 +172,7 @@ class Preprocessing:
     def check(self) -> None:
         """Raises a ``ValueError`` for values that no data could be prepared by."""
         choices = {
-            "interpolation": ("bilinear", "bicubic"),
+            "interpolation": RESAMPLINGS,
             "pairs": (None, "separate", "joined", "segments"),
         }
         for name, legal in choices.items():

@@ -25,7 +25,7 @@ from kzoo.distribution import current
 from kzoo.hparams import identity
 from kzoo.preprocessing import Preprocessing
 from kzoo.preprocessing.text import Tokenizer
-from kzoo.weights.fit import cast_exactly, check_shapes, not_finite
+from kzoo.weights.fit import cast_exactly, check_shapes, in_one_line, not_finite
 from kzoo.weights.tensors import read_tensors, tensor_shapes
 
 logger = logging.getLogger(__name__)
@@ -172,7 +172,10 @@ def load(path: str | os.PathLike[str]) -> "keras.Model":
     adapters = checked_adapters(config["model"].get("adapters"), str(folder / CONFIG))
     source = str(folder / WEIGHTS)
     if not plugins.origin_of(name):  # another's layers may need values to be built
-        wanted = weight_shapes(name, hparams, adapters)
+        try:
+            wanted = weight_shapes(name, hparams, adapters)
+        except Exception as error:  # what its layers raise for values of a kind
+            raise ValueError(f"{folder / CONFIG}: {in_one_line(error)}") from error
         check_shapes(tensor_shapes(folder / WEIGHTS), wanted, source, name)
     stored = read_tensors(folder / WEIGHTS)
     model = build_model(name, **hparams)

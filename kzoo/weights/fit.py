@@ -1,5 +1,6 @@
 """Whether arrays are weights of a model: their names, shapes, types and values."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -73,10 +74,25 @@ def not_finite(arrays: Mapping[str, np.ndarray]) -> Iterator[str]:
                 yield f"{count} of {array.size} values of {path!r} are NaN or infinite"
 
 
+def in_one_line(error: BaseException, most: int = 400) -> str:
+    r"""What an error says without its line breaks and colours.
+
+    >>> in_one_line(ValueError("Two\n  lines."))
+    'Two lines.'
+    """
+    text = " ".join(re.sub(r"\x1b\[[0-9;]*m", "", str(error)).split())
+    return shortened(text, most) or type(error).__name__
+
+
 def in_short(value: Any, most: int = 60) -> str:
     """The value as Python writes it, cut where it is long."""
     try:
         text = repr(value)
     except RecursionError:
         return type(value).__name__
+    return shortened(text, most)
+
+
+def shortened(text: str, most: int) -> str:
+    """The text, cut where it is long."""
     return text if len(text) <= most else f"{text[: most - 3]}..."

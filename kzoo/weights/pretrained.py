@@ -1,9 +1,11 @@
 """Models on weights that others trained, from a file or from the hub."""
 
+import contextlib
 import dataclasses
 import logging
+import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +17,15 @@ from kzoo.preprocessing import Preprocessing, imagenet
 from kzoo.preprocessing.text import static_lengths
 from kzoo.registry import find_family
 from kzoo.weights import save
-from kzoo.weights.checkpoints import find_checkpoint
+from kzoo.weights.adapters import HEAD, weight_shapes
+from kzoo.weights.checkpoints import CONFIG, Checkpoint, find_checkpoint
 from kzoo.weights.convert import Converted, from_source
+from kzoo.weights.fit import in_one_line
 from kzoo.weights.names import SOURCES
 from kzoo.weights.places import find_table
 from kzoo.weights.prefixes import shared_prefixes
+
+SLACK = 10**7  # numbers that a model may have beyond those of its file
 
 logger = logging.getLogger(__name__)
 
@@ -87,12 +93,17 @@ def convert(
     source = source or guessed_source(name, state.arrays)
     configuration = find_table(name, source).configuration
     if configuration is not None and "model_type" in checkpoint.config:
-        values = {**configuration.hparams(checkpoint.config), **values}
+        with _one_line(checkpoint):
+            values = {**configuration.hparams(checkpoint.config), **values}
+    if values:  # sizes of another's, perhaps of a damaged file
+        sizes = {**find_table(name, source).hparams, **values}
+        _check_size(state.arrays, name, sizes)
     found = from_source(state.arrays, name, source, **values)
     found = dataclasses.replace(found, changes=(*state.notes, *found.changes))
     for change in found.changes:
         logger.info("%s: %s", name, change)
-    preprocessing = preprocessing_of(checkpoint.config) or found.preprocessing
+    with _one_line(checkpoint):
+        preprocessing = preprocessing_of(checkpoint.config) or found.preprocessing
     classes = classes_of(checkpoint.config)
     if len(classes) == identity(found.model).hparams.get("num_classes"):
         preprocessing = dataclasses.replace(preprocessing, classes=classes)
@@ -103,6 +114,17 @@ def convert(
             preprocessing, tokenizer=tokenizer, lengths=static_lengths(length)
         )
     return dataclasses.replace(found, preprocessing=preprocessing)
+
+
+@contextlib.contextmanager
+def _one_line(checkpoint: Checkpoint) -> Iterator[None]:
+    """Makes errors of an entry of another type in a config.json say where it is."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError) as error:
+        place = checkpoint.files[0].with_name(CONFIG)
+        reason = f"{type(error).__name__}: {in_one_line(error, 200)}"
+        raise ValueError(f"{place} has an entry of another type: {reason}") from error
 
 
 def convert_to_folder(
@@ -151,6 +173,23 @@ def guessed_source(name: str, arrays: Mapping[str, np.ndarray]) -> str:
     return best
 
 
+def _check_size(
+    arrays: Mapping[str, np.ndarray], name: str, values: Mapping[str, Any]
+) -> None:
+    """Raises a ``ValueError`` before a model is built that is far larger than the file.
+
+    A fresh head may have any size, and tables of positions may grow.
+    """
+    stored = sum(array.size for array in arrays.values())
+    shapes = weight_shapes(name, values, {})
+    sizes = [math.prod(s) for path, s in shapes.items() if path.split("/")[0] != HEAD]
+    if sum(sizes) > 8 * stored + SLACK:
+        raise ValueError(
+            f"the weights do not fit {name}: {stored:,} numbers in the file, "
+            f"{sum(sizes):,} in the model"
+        )
+
+
 def classes_of(config: Mapping[str, Any]) -> tuple[str, ...]:
     """The classes' names in a config.json of transformers, if it gives some."""
     names = config.get("id2label")
@@ -167,10 +206,11 @@ def preprocessing_of(facts: Mapping[str, Any]) -> Preprocessing | None:
     if not isinstance(config, dict) or "mean" not in config:
         return None
     _, _, size = config.get("input_size", (3, 224, 224))
-    return imagenet(
+    made = imagenet(
         size,
         crop_rate=config.get("crop_pct", 0.875),
         interpolation=config.get("interpolation", "bilinear"),
         mean=tuple(config["mean"]),
         spread=tuple(config["std"]),
     )
+    return Preprocessing.from_json(made.to_json())  # checked
