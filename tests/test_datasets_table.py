@@ -271,6 +271,9 @@ def test_the_label_is_not_among_the_inputs(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'label' is the column to predict, and is"):
         load(str(tmp_path / "a.csv"), inputs=("text", "label"))
     (tmp_path / "b.csv").write_text("part\ntrain\ntest\n")
+    (tmp_path / "c.csv").write_text('""\n1\n2\n')
+    with pytest.raises(ValueError, match=r"c\.csv has no column, of a name"):
+        load(str(tmp_path / "c.csv"))
     with pytest.raises(ValueError, match=r"b\.csv has no column beside 'part'"):
         load(str(tmp_path / "b.csv"), split="part")
 

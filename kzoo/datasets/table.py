@@ -76,7 +76,8 @@ def chosen_columns(table: Table, options: TableOptions) -> tuple[str, tuple[str,
     for name in apart:
         table.column(name)  # is there one?
     rest = [name for name in table.header if name not in apart]
-    label = options.label or (rest[-1] if rest else None)
+    named = [name for name in rest if name]
+    label = options.label or (named[-1] if named else None)
     if options.inputs:
         if label in options.inputs:
             raise ValueError(
@@ -85,15 +86,16 @@ def chosen_columns(table: Table, options: TableOptions) -> tuple[str, tuple[str,
             )
         columns = options.inputs
     else:
-        columns = tuple(name for name in rest if name and name != label)
-        if "" in rest and label:
+        columns = tuple(name for name in named if name != label)
+        if len(named) < len(rest) and columns:
             log.warning(
                 "a column of %s has no name, as an index that was saved with the "
                 "table: it is left out",
                 table.path,
             )
     if not columns or not label:
-        raise ValueError(f"{table.path} has no column beside {label or apart[0]!r}")
+        beside = f" beside {label or apart[0]!r}" if label or apart else ", of a name"
+        raise ValueError(f"{table.path} has no column{beside}")
     return label, columns
 
 
