@@ -17,6 +17,7 @@ import kzoo
 from kzoo import weights
 from kzoo.cli.main import main
 from kzoo.preprocessing import Preprocessing
+from kzoo.training.run import open_run
 from kzoo.weights.adapters import add_adapters, load_adapter
 from kzoo.weights.fit import cast_exactly
 
@@ -235,3 +236,30 @@ def test_any_preprocessing_is_read_or_refused_in_one_line(values: Any) -> None:
         assert "\n" not in str(error)
     else:
         assert {key: found.to_json()[key] for key in values} == values
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        (("model",), "mlp", "model is not an object: 'mlp'"),
+        (("model", "name"), 3, "model.name is not a text: 3"),
+        (("dataset",), ["digits"], "dataset is not an object"),
+        (("dataset", "options"), [], "dataset.options is not an object"),
+        (("dataset", "name"), {}, "dataset.name is not a text"),
+        (("recipe",), None, "recipe is not an object: None"),
+        (("task",), [], "task is not a text"),
+    ],
+)
+def test_a_run_of_another_form(
+    folder: Path, path: tuple[str, ...], value: Any, message: str, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    folder.rename(run / "model")
+    config = json.loads((run / "model" / "config.json").read_text())
+    config |= {"dataset": {"name": "digits", "options": {}}, "recipe": {}}
+    (run / "config.json").write_text(json.dumps(config))
+    assert open_run(run).folder == run
+    changed(run / "config.json", path, value)
+    with pytest.raises(ValueError, match=f"config.json: {message}"):
+        open_run(run)

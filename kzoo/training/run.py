@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 
 from kzoo import distribution, weights
 from kzoo.tasks import get_task
-from kzoo.weights.fit import difference
+from kzoo.weights.fit import difference, in_short
 
 if TYPE_CHECKING:
     import keras
@@ -99,11 +99,39 @@ def open_run(run: Run | str | os.PathLike[str]) -> Run:
     opened = Run(folder)
     if not {"model", "dataset", "recipe"} <= set(opened.config):
         raise ValueError(f"{folder / CONFIG} is not that of a run")
+    _check_types(opened.config, folder / CONFIG)
     if not (folder / "model").is_dir():
         raise FileNotFoundError(f"{folder} has no model: the run has not finished")
     weights.model_folder(folder / "model")
     weights.check_plugin(opened.config, folder)
     return opened
+
+
+# The types of what a run's config.json is asked for.
+_TYPES: Mapping[tuple[str, ...], type] = {
+    ("task",): str,
+    ("model",): dict,
+    ("model", "name"): str,
+    ("model", "hparams"): dict,
+    ("dataset",): dict,
+    ("dataset", "name"): str,
+    ("dataset", "options"): dict,
+    ("dataset", "fingerprint"): str,
+    ("recipe",): dict,
+}
+
+
+def _check_types(config: Mapping[str, Any], file: Path) -> None:
+    """Raises a ``ValueError`` for the first entry of another type."""
+    for path, kind in _TYPES.items():
+        inner: Any = config
+        for key in path[:-1]:
+            inner = inner[key]
+        if path[-1] in inner and not isinstance(inner[path[-1]], kind):
+            word = "an object" if kind is dict else "a text"
+            raise ValueError(
+                f"{file}: {'.'.join(path)} is not {word}: {in_short(inner[path[-1]])}"
+            )
 
 
 def check_scorable(run: Run, dataset: Any = None) -> None:
