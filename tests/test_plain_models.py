@@ -95,6 +95,13 @@ def test_plain_model_is_trained_as_a_copy_and_scored_again(tmp_path: Path) -> No
     assert again.config["start"]["from"] == str(run.folder)
 
 
+def test_running_statistics_keep_their_momentum(tmp_path: Path) -> None:
+    """In a run that is short for a momentum of 0.99, as the caller has it."""
+    model = train(functional(), tmp_path / "run", epochs=1).load()
+    norms = [layer for layer in model._flatten_layers() if layer.name == "bn"]
+    assert [norm.momentum for norm in norms] == [0.99, 0.99]
+
+
 def test_own_weights_start_the_run(tmp_path: Path) -> None:
     model = functional()
     run = train(model, tmp_path / "run", epochs=1, learning_rate=1e-30, ema=0.0)

@@ -45,7 +45,8 @@ def compile_by(planned: Plan, trained: keras.Model, model: keras.Model) -> keras
     """
     recipe = planned.recipe
     steps = planned.dataset.steps_per_epoch(recipe.batch_size)
-    shorten_memory(trained, steps * recipe.epochs)
+    if hasattr(model, "kzoo"):  # a network of the caller's own is trained as it is
+        shorten_memory(trained, steps * recipe.epochs)
     staged = recipe.layer_decay < 1 or recipe.unfreeze_epochs
     trained.compile(
         optimizer=optimizer(recipe, steps, depths(model) if staged else None),
