@@ -18,6 +18,7 @@ from kzoo.datasets import (
     folder,
     language,
     skip_gram,
+    sources,
     table,
     text,
     tfds,
@@ -75,7 +76,10 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
             text; a name of TensorFlow Datasets, such as ``mnist``; or arrays:
             ``(inputs, labels)``, which are split by the seed, or a dict of such pairs
             by split, ``{"train": ..., "validation": ..., "test": ...}``. Data frames,
-            series, lists and tensors do as well. A ``Dataset`` is returned as it is.
+            series, lists and tensors do as well, and so does what gives batches
+            (inputs, labels) and has an end: ``keras.utils.PyDataset``,
+            ``tf.data.Dataset``, a ``DataLoader`` of PyTorch, a list of batches. A
+            ``Dataset`` is returned as it is.
         **options: the set's own, see ``kzoo.datasets.DATASETS``; all take ``seed``,
             which makes the splits. Of arrays, ``groups`` (examples,) says which
             examples go into one split together.
@@ -101,10 +105,26 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
         groups = options.pop("groups", None)
         if isinstance(groups, bool):  # of a run's record, which holds no arrays
             options["groups"], groups = groups, None
+        source, options = _read(source, options, ordered=groups is not None)
         chosen = replace(arrays.ArraysOptions(), "arrays", options)
         return arrays.from_arrays(source, chosen, groups)
     declared, loader = find_dataset(source)
     return loader(replace(declared(), source, options))
+
+
+def _read(
+    source: Any, options: dict[str, Any], ordered: bool
+) -> tuple[Any, dict[str, Any]]:
+    """The source and the options as arrays have them."""
+    given = source.values() if isinstance(source, Mapping) else [source]
+    if not any(map(sources.is_source, given)):
+        return source, options
+    names = sources.class_names(source)
+    if names:
+        options = {"classes": names, **options}
+    memory = {key: options.pop(key) for key in ("memory",) if key in options}
+    how = replace(sources.SourceOptions(), "arrays", memory)
+    return sources.as_arrays(source, how, ordered), options
 
 
 def check_dataset(name: str, options: Mapping[str, Any]) -> None:

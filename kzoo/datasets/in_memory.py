@@ -34,6 +34,8 @@ def as_array(value: Any, what: str) -> np.ndarray:
         raise ValueError(
             f"{what} are a sparse {type(value).__name__}; pass its .toarray()"
         )
+    if hasattr(value, "dense_shape"):
+        raise ValueError(f"{what} are sparse; pass them through tf.sparse.to_dense")
     if isinstance(value, np.ma.MaskedArray):
         return as_array(_unmasked(value, what), what)
     if isinstance(value, list | tuple):
@@ -91,6 +93,9 @@ def _of_objects(array: np.ndarray, what: str) -> np.ndarray:
     flat = array.ravel()
     if all(isinstance(one, str) for one in flat):
         return array
+    if all(isinstance(one, bytes) for one in flat):  # TensorFlow's texts
+        decoded = [one.decode() for one in flat]
+        return np.array(decoded, object).reshape(array.shape)
     for i, one in enumerate(flat.tolist()):
         at = position(np.unravel_index(i, array.shape))
         if one is None or one is np.ma.masked or str(one) in ("nan", "<NA>", "NaT"):
@@ -120,6 +125,8 @@ def _of_list_of_arrays(rows: list[Any], what: str) -> np.ndarray:
 
 def position(index: Sequence[Any]) -> str:
     """Where in an array: ``row 7, column 2``."""
+    if not len(index):
+        return "their only element"
     row, *rest = (int(i) for i in index)
     if not rest:
         return f"row {row}"
