@@ -185,7 +185,7 @@ def _loop(file: Any) -> None:
         (_external_group, "is a link to elsewhere; not read"),
         (_external_array, "is a link to elsewhere; not read"),
         (_external_storage, "lies in another file; not read"),
-        (_endless, "more than the file is long"),
+        (_endless, "with the 0 arrays before it is more than the file holds"),
         (_loop, "link|damaged"),
         (lambda file: None, "holds no weights as Keras writes them"),
     ],
@@ -195,6 +195,19 @@ def test_h5_files_of_no_model(write: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=message) as error:
         read_state_dict(_h5(tmp_path / "a.h5", write))
     assert "\n" not in str(error.value)
+
+
+def test_many_links_to_one_dataset_of_an_h5_are_not_all_read(tmp_path: Path) -> None:
+    def write(file: Any) -> None:
+        whole = file.create_dataset("whole", data=np.ones(100_000, "float32"))
+        for i in range(30):
+            layer = file.create_group(f"layer_{i}")
+            layer["kernel:0"] = whole  # a hard link
+            layer.attrs["weight_names"] = [b"kernel:0"]
+        file.move("whole", "layer_0/whole")
+
+    with pytest.raises(ValueError, match=r"with the \d+ arrays before it is more than"):
+        read_state_dict(_h5(tmp_path / "a.h5", write))
 
 
 @pytest.mark.parametrize("keep", [10, 100, 1000, 3000])

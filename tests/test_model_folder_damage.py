@@ -125,6 +125,13 @@ def test_integer_weights_keep_their_value() -> None:
             cast_exactly(wrong, "uint32", "'seed'")
 
 
+def test_a_weight_beyond_the_models_type_is_no_infinity() -> None:
+    found = cast_exactly(np.array([1e-300, 0.1, np.inf]), "float32", "'kernel'")
+    assert found.tolist() == [0.0, np.float32(0.1), np.inf]
+    with pytest.raises(ValueError, match=r"'kernel' holds 1e\+300, beyond float32"):
+        cast_exactly(np.array([1.0, 1e300]), "float32", "'kernel'")
+
+
 def test_weights_that_are_not_finite_are_a_warning(folder: Path, caplog: Any) -> None:
     file = folder / "model.safetensors"
     arrays = load_file(file)

@@ -1,7 +1,6 @@
 """Checkpoints of other zoos: files, folders with a config.json, names on the hub."""
 
 import contextlib
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -174,7 +173,7 @@ def _fetched(repository: str) -> Checkpoint:
     for name in TOKENIZERS:  # which lie beside the weights then
         with contextlib.suppress(OSError, HfHubHTTPError, LocalEntryNotFoundError):
             hf_hub_download(repository, name)
-    return Checkpoint((Path(file),), json.loads(Path(config).read_text("utf-8")))
+    return Checkpoint((Path(file),), read_json(Path(config)))
 
 
 def write_checkpoint(

@@ -51,7 +51,8 @@ def cast_exactly(array: np.ndarray, dtype: str, owner: str) -> np.ndarray:
     their value.
 
     Raises:
-        ValueError: numbers of another kind, or an integer that the type does not have.
+        ValueError: numbers of another kind, an integer that the type does not have, or
+            a number beyond its range.
 
     >>> cast_exactly(np.array([1, 2]), "uint8", "'seed'")
     array([1, 2], dtype=uint8)
@@ -59,8 +60,13 @@ def cast_exactly(array: np.ndarray, dtype: str, owner: str) -> np.ndarray:
     wanted = np.dtype(dtype)
     if is_floating(wanted) != is_floating(array.dtype):
         raise ValueError(f"{owner} is of type {array.dtype}, the model's of {wanted}")
-    cast = array.astype(wanted)
-    if not is_floating(wanted) and not np.array_equal(cast, array):
+    with np.errstate(over="ignore"):
+        cast = array.astype(wanted)
+    if is_floating(wanted):
+        lost = np.isfinite(array) & ~np.isfinite(cast)
+        if lost.any():
+            raise ValueError(f"{owner} holds {array[lost][0]}, beyond {wanted}")
+    elif not np.array_equal(cast, array):
         raise ValueError(f"{owner} holds {array.dtype} that {wanted} does not have")
     return cast
 

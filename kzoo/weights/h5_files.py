@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-MAX_RATE = 10  # by which a dataset may be longer than the whole file
+MAX_RATE = 10  # by which all that is read may be longer than the file
 
 
 def read_h5(file: Path) -> dict[str, np.ndarray]:
@@ -38,11 +38,20 @@ def read_h5(file: Path) -> dict[str, np.ndarray]:
 class _Part:
     """A group of a file, opened without ever leaving the file."""
 
-    def __init__(self, file: Path, size: int, group: Any, path: str = "") -> None:
+    def __init__(
+        self,
+        file: Path,
+        size: int,
+        group: Any,
+        path: str = "",
+        read: list[int] | None = None,
+    ) -> None:
         self.file = file
         self.size = size
         self.stored = group
         self.path = path
+        # Bytes of each dataset that was read: many links may lead to one of them.
+        self.read = [] if read is None else read
 
     def names(self) -> list[str]:
         return list(self.stored)
@@ -58,7 +67,7 @@ class _Part:
         inner = self._member(name)
         if not isinstance(inner, h5py.Group):
             raise ValueError(f"{self.file} is damaged: {self.path}/{name} is no group")
-        return _Part(self.file, self.size, inner, f"{self.path}/{name}")
+        return _Part(self.file, self.size, inner, f"{self.path}/{name}", self.read)
 
     def array(self, name: str) -> np.ndarray:
         """The numbers of the dataset of this name.
@@ -76,11 +85,12 @@ class _Part:
             raise ValueError(f"{self.file}: {whole} lies in another file; not read")
         if inner.shape is None or inner.dtype.kind not in "fiub":
             raise ValueError(f"{self.file} is damaged: {whole} holds no numbers")
-        if inner.nbytes > MAX_RATE * self.size:
+        if sum(self.read) + inner.nbytes > MAX_RATE * self.size:
             raise ValueError(
-                f"{self.file} is damaged: {whole} says to be {inner.shape}, more than "
-                "the file is long"
+                f"{self.file} is damaged: {whole} says to be {inner.shape}, which with "
+                f"the {len(self.read)} arrays before it is more than the file holds"
             )
+        self.read.append(inner.nbytes)
         return np.array(inner)
 
     def _member(self, name: str) -> Any:
