@@ -6,7 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -67,6 +67,19 @@ def bfloat16_ends_the_process() -> bool:
         [sys.executable, "-c", product], capture_output=True, check=False
     )
     return done.returncode < 0  # by a signal
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[
+    None, pytest.TestReport, pytest.TestReport
+]:
+    """Escapes file names in logs that are not UTF-8: xdist could not send them."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode())
+        for name, text in report.sections
+    ]
+    return report
 
 
 @functools.cache
