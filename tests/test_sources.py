@@ -9,6 +9,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import pandas as pd
 import pytest
 
 import kzoo
@@ -60,6 +61,11 @@ class Noisy(InBatches):
     def __getitem__(self, i: int) -> tuple[Any, ...]:
         inputs, labels = super().__getitem__(i)
         return inputs + self.rng.normal(size=inputs.shape), labels
+
+
+class Uneven(InBatches):
+    def __getitem__(self, i: int) -> tuple[Any, ...]:
+        return self.inputs[: self.size + 1], self.labels[: self.size]
 
 
 class Endless(InBatches):
@@ -128,24 +134,32 @@ def test_tf_data_is_the_arrays_that_it_holds() -> None:
 
 
 @with_tensorflow
-def test_an_image_folder_of_keras_keeps_its_names(tmp_path: Path) -> None:
+@pytest.mark.parametrize("labels", ["int", "binary", "categorical"])
+def test_an_image_folder_of_keras_keeps_its_names(tmp_path: Path, labels: str) -> None:
     for name, start in (("emu", 0), ("yak", 30)):
         (tmp_path / name).mkdir()
         for i in range(start, start + 30):
             keras.utils.save_img(tmp_path / name / f"{i}.png", IMAGES[i], scale=False)
-    source = keras.utils.image_dataset_from_directory(tmp_path, image_size=(8, 8))
+    source = keras.utils.image_dataset_from_directory(
+        tmp_path, label_mode=labels, image_size=(8, 8)
+    )
     data = kzoo.load_dataset(source)
     assert data.spec.classes == data.preprocessing.classes == ("emu", "yak")
-    whole = np.concatenate([split.inputs for split in data.splits.values()])
-    assert sorted(row.tobytes() for row in whole) == sorted(
-        row.tobytes() for row in IMAGES.astype("float32")
-    )
+    assert data.spec.task == "image-classification"
+    of_one = {row.tobytes(): i // 30 for i, row in enumerate(IMAGES.astype("float32"))}
+    found = {
+        row.tobytes(): label
+        for split in data.splits.values()
+        for row, label in zip(split.inputs, split.labels, strict=True)
+    }
+    assert found == of_one
 
 
 @pytest.mark.peers
 def test_loaders_of_torch_are_the_arrays_that_they_hold() -> None:
     import torch
     from torch.utils.data import DataLoader, IterableDataset, TensorDataset
+    from torch.utils.data.distributed import DistributedSampler
 
     labels = torch.tensor(Y)
     vectors = TensorDataset(torch.tensor(X), labels)
@@ -161,7 +175,9 @@ def test_loaders_of_torch_are_the_arrays_that_they_hold() -> None:
         def __iter__(self) -> Any:
             return iter(vectors)
 
+    part = DistributedSampler(vectors, num_replicas=2, rank=0)
     for source, line in (
+        (DataLoader(vectors, batch_size=16, sampler=part), "DistributedSampler"),
         (vectors, "single examples, not batches"),
         (DataLoader(vectors, batch_size=None), "single examples, not batches"),
         (DataLoader(Stream(), batch_size=16), "DataLoader has no length"),
@@ -193,6 +209,24 @@ def test_a_shuffling_tf_data_makes_one_dataset() -> None:
     examples = tf.data.Dataset.from_tensor_slices((X, Y))
     loaded = [kzoo.load_dataset(examples.shuffle(60).batch(16)) for _ in range(2)]
     check_equal(*loaded)
+
+
+def test_a_shuffling_source_of_pairs_keeps_them_together() -> None:
+    class Pairs(Shuffled):
+        def __getitem__(self, i: int) -> tuple[Any, ...]:
+            rows, labels = super().__getitem__(i)
+            texts = [np.array([f"{k}{n}" for n in rows], object) for k in "ab"]
+            return dict(zip(("first", "second"), texts, strict=True)), labels
+
+    numbers = np.arange(60)
+    loaded = [kzoo.load_dataset(Pairs(numbers, numbers % 2)) for _ in range(2)]
+    check_equal(*loaded)
+    for split in loaded[0].splits.values():
+        first, second = (
+            [int(text[1:]) for text in one] for one in split.inputs.values()
+        )
+        assert first == second
+        np.testing.assert_array_equal(split.labels, np.array(first) % 2)
 
 
 class Crash(keras.callbacks.Callback):
@@ -228,6 +262,19 @@ def test_a_killed_run_on_shuffled_batches_ends_as_one_that_was_not(
     assert again["loss"] == pytest.approx(resumed.metrics["test"]["loss"], rel=1e-6)
 
 
+def test_a_killed_run_on_a_shuffle_of_each_process_is_not_resumed(
+    tmp_path: Path,
+) -> None:
+    class ShuffledOnce(InBatches):
+        def __init__(self) -> None:
+            super().__init__()
+            self.order = Shuffled.rng.permutation(len(self.labels))
+
+    kzoo.train("mlp", ShuffledOnce(), out=tmp_path / "run", **{**SMALL, "epochs": 1})
+    with pytest.raises(ValueError, match="fingerprint"):
+        kzoo.train("mlp", ShuffledOnce(), out=tmp_path / "run", **SMALL)
+
+
 # --- what is refused --------------------------------------------------------------
 
 
@@ -239,14 +286,19 @@ def generator() -> Any:
 @pytest.mark.parametrize(
     ("source", "line"),
     [
-        (generator(), "the data: a generator can be read only once"),
-        ({"train": generator(), "validation": (X, Y), "test": (X, Y)}, "train: a gen"),
+        (generator(), "the data: generator can be read only once"),
+        ({"train": generator(), "validation": (X, Y), "test": (X, Y)}, "train: gen"),
         (Endless(), "Endless has no end"),
         (Noisy(), "Noisy gives other examples each time it is read"),
         ([*batches(), (X[:, :3], Y)], "batch 4 has inputs of shape (60, 3), batch 0"),
         ([*batches(), (X.astype("float64"), Y)], "batch 4 has inputs of float64"),
         ([(X, Y, Y)], "sample weights"),
         (InBatches(labels=Y[:, None, None]), "labels"),
+        ([(pd.DataFrame(X), pd.Series(Y))] * 3, "pandas.concat"),
+        (Uneven(), "batch 0 has 17 inputs and 16 labels"),
+        (range(3), "expected batches (inputs, labels), got int"),
+        ((InBatches(), Y), "inputs are InBatches, no array"),
+        ({"train": InBatches(), "test": InBatches()}, "got train, test"),
         (set("abc"), "expected batches (inputs, labels), got str"),
         (InBatches(X, Y[:0]), "InBatches has no examples"),
     ],
@@ -292,8 +344,14 @@ def test_memory_is_limited_before_all_is_read() -> None:
     with pytest.raises(ValueError, match=re.escape("memory=1 (MiB)")):
         kzoo.load_dataset(source, memory=1)
     assert source.read == 1
+    with pytest.raises(ValueError, match="no option 'tsak'"):
+        kzoo.load_dataset(source, tsak="regression")
+    assert source.read == 1
     data = kzoo.load_dataset(source, memory=4)
     assert "memory" not in data.options
+    each = dict.fromkeys(SPLITS, source)
+    with pytest.raises(ValueError, match=r"^validation: 6 batches of 0\.4 MiB"):
+        kzoo.load_dataset(each, memory=4)
     with pytest.raises(ValueError, match=r"has no .* 'memory'"):
         kzoo.load_dataset((X, Y), memory=4)
     with pytest.raises(ValueError, match="memory=0"):
@@ -312,6 +370,9 @@ def test_tf_data_without_an_end_or_a_length_is_refused() -> None:
         kzoo.load_dataset(unknown)
     stated = unknown.apply(tf.data.experimental.assert_cardinality(4))
     check_equal(kzoo.load_dataset(stated), kzoo.load_dataset((X, Y)))
+    ragged = tf.ragged.constant([[1.0], [1.0, 2.0]] * 30)
+    with pytest.raises(ValueError, match=r"RaggedTensor, no array; pad.*to_tensor"):
+        kzoo.load_dataset(tf.data.Dataset.from_tensor_slices((ragged, Y)).batch(16))
     sparse = whole.map(lambda x, y: (tf.sparse.from_dense(x), y))
     with pytest.raises(ValueError, match="to_dense"):
         kzoo.load_dataset(sparse)

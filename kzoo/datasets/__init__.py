@@ -105,26 +105,26 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
         groups = options.pop("groups", None)
         if isinstance(groups, bool):  # of a run's record, which holds no arrays
             options["groups"], groups = groups, None
-        source, options = _read(source, options, ordered=groups is not None)
+        given = source.values() if isinstance(source, Mapping) else [source]
+        if any(map(sources.is_source, given)):
+            return _from_batches(source, options, groups)
         chosen = replace(arrays.ArraysOptions(), "arrays", options)
         return arrays.from_arrays(source, chosen, groups)
     declared, loader = find_dataset(source)
     return loader(replace(declared(), source, options))
 
 
-def _read(
-    source: Any, options: dict[str, Any], ordered: bool
-) -> tuple[Any, dict[str, Any]]:
-    """The source and the options as arrays have them."""
-    given = source.values() if isinstance(source, Mapping) else [source]
-    if not any(map(sources.is_source, given)):
-        return source, options
-    names = sources.class_names(source)
-    if names:
-        options = {"classes": names, **options}
+def _from_batches(source: Any, options: dict[str, Any], groups: Any) -> Dataset:
+    """A dataset of batches, which are read after all else was checked."""
     memory = {key: options.pop(key) for key in ("memory",) if key in options}
-    how = replace(sources.SourceOptions(), "arrays", memory)
-    return sources.as_arrays(source, how, ordered), options
+    reading = replace(sources.SourceOptions(), "arrays", memory)
+    names = sources.class_names(source)
+    options = {"classes": names, **options} if names else options
+    chosen = replace(arrays.ArraysOptions(), "arrays", options)
+    if isinstance(source, Mapping):
+        arrays.check_splits(source)
+    ready = sources.as_arrays(source, reading, ordered=groups is not None)
+    return arrays.from_arrays(ready, chosen, groups)
 
 
 def check_dataset(name: str, options: Mapping[str, Any]) -> None:

@@ -138,13 +138,18 @@ def from_arrays(source: Any, options: ArraysOptions, groups: Any = None) -> Data
 def _as_splits(source: Any, options: ArraysOptions) -> dict[str, Given]:
     """The arrays of each split, or of "all", checked by themselves."""
     if isinstance(source, Mapping):
-        if set(source) != set(SPLITS):
-            raise ValueError(
-                f"a dict of arrays has the splits {', '.join(SPLITS)}; "
-                f"got {', '.join(map(str, source)) or 'none'}"
-            )
+        check_splits(source)
         return {name: _pair(source[name], name, options) for name in SPLITS}
     return {"all": _pair(source, "", options)}
+
+
+def check_splits(source: Mapping[str, Any]) -> None:
+    """Raises a ``ValueError`` where a dict has other keys than the splits."""
+    if set(source) != set(SPLITS):
+        raise ValueError(
+            f"a dict of arrays has the splits {', '.join(SPLITS)}; "
+            f"got {', '.join(map(str, source)) or 'none'}"
+        )
 
 
 def _pair(value: Any, name: str, options: ArraysOptions) -> Given:

@@ -43,6 +43,9 @@ def as_array(value: Any, what: str) -> np.ndarray:
     array = np.asarray(value)
     if array.dtype.kind == "V":
         raise ValueError(f"{what} are of {array.dtype}: pass an array of one type")
+    if array.dtype == object and not array.ndim and not isinstance(value, np.ndarray):
+        pad = "; pad it, as by .to_tensor()" if hasattr(value, "to_tensor") else ""
+        raise ValueError(f"{what} are {type(value).__name__}, no array{pad}")
     if array.dtype == object:
         array = _of_objects(array, what)
     elif array.dtype.kind == "S":

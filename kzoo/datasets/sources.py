@@ -72,6 +72,9 @@ def as_arrays(source: Any, options: SourceOptions, ordered: bool = False) -> Any
         options: how much memory to take.
         ordered: an order that changes is refused.
 
+    Where Keras left the names of classes (:func:`class_names`), floating labels that
+    are whole numbers are their indices.
+
     Raises:
         ValueError: the source has no end, does not fit into memory, is not in batches,
             or gives other examples each time.
@@ -117,6 +120,8 @@ def _read(
         raise ValueError(f"{name}: {type(source).__name__} has no examples")
     again = [key for pair in _batches(source, count, name) for key in _keys(pair)]
     inputs, labels = _joined(read)
+    if class_names(source) and labels.size == len(labels):  # of label_mode="binary"
+        labels = _whole(labels)
     log.info("%s: %s examples read from %s", name, len(keys), type(source).__name__)
     if again == keys:
         return inputs, labels
@@ -142,7 +147,7 @@ def _check_same(keys: list[bytes], again: list[bytes], name: str, kind: str) -> 
         raise ValueError(
             f"{name}: {kind} gives other examples each time it is read, so no run on "
             "it could be resumed: leave out random augmentation (augmentation= has "
-            "kzoo's own) and the dropping of a shuffled remainder"
+            "kzoo's own), random sampling and the dropping of a shuffled remainder"
         )
 
 
@@ -151,9 +156,14 @@ def _num_batches(source: Any, name: str) -> int:
     kind = type(source).__name__
     if hasattr(source, "__next__"):
         raise ValueError(
-            f"{name}: a {kind} can be read only once, and a run must be able to go on "
+            f"{name}: {kind} can be read only once, and a run must be able to go on "
             "after a stop: pass a list of its batches, as by "
             "list(itertools.islice(batches, 100))"
+        )
+    if getattr(getattr(source, "sampler", None), "num_replicas", 1) > 1:
+        raise ValueError(
+            f"{name}: {kind} gives each worker its own part; kzoo divides the batches "
+            "itself: pass it without the DistributedSampler"
         )
     count: int | None
     if hasattr(source, "cardinality"):
@@ -170,8 +180,8 @@ def _num_batches(source: Any, name: str) -> int:
             count = source.num_batches if by_property else len(source)
         except (TypeError, NotImplementedError):
             raise ValueError(
-                f"{name}: {kind} has no length, and kzoo reads all examples before it "
-                "trains: pass a list of its batches, as by "
+                f"{name}: {kind} has no length (num_batches or __len__), and kzoo "
+                "reads all examples before it trains: pass a list of batches, as by "
                 "list(itertools.islice(batches, 100))"
             ) from None
     if count is None:
@@ -219,6 +229,10 @@ def _pair(element: Any, name: str, i: int) -> Pair:
             got += f" of {len(element)}"
         raise ValueError(f"{name}: expected batches (inputs, labels), got {got}")
     raw, raw_labels = element
+    if is_frame(raw):
+        raise ValueError(
+            f"{name}: the batches are data frames: pass one, as by pandas.concat"
+        )
     labels = as_array(raw_labels, f"{name}: labels of batch {i}")
     inputs: Any
     if isinstance(raw, Mapping):
@@ -246,6 +260,12 @@ def _channels_last(inputs: np.ndarray) -> np.ndarray:
     if inputs.ndim != 4 or inputs.shape[1] not in CHANNELS:
         return inputs
     return inputs if inputs.shape[3] in CHANNELS else np.moveaxis(inputs, 1, 3)
+
+
+def _whole(labels: np.ndarray) -> np.ndarray:
+    """Floating labels as integers, where nothing is lost."""
+    whole = labels.dtype.kind == "f" and (labels == np.round(labels)).all()
+    return labels.astype("int64") if whole else labels
 
 
 def _arrays(pair: Pair) -> dict[str, np.ndarray]:
