@@ -254,3 +254,11 @@ def test_text_files_are_read_and_words_are_not_paths(
         predict(moods, "good \ud800")
     with pytest.raises(TypeError, match=r"inputs\[1\] is nan, a float"):
         predict(moods, ["good", float("nan")])
+
+
+def test_many_texts_with_unknown_words_are_summed_up(
+    moods: Run, caplog: pytest.LogCaptureFixture
+) -> None:
+    predict(moods, [f"good thing-{i}" for i in range(8)])
+    assert len(caplog.records) == 4
+    assert "5 more of 8 texts hold tokens that are unknown" in caplog.text

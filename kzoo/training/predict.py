@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+MOST_WARNINGS = 3
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -325,14 +327,27 @@ def _tell_unknown(
     """Warns of texts in which training had not seen everything."""
     assert preprocessing.tokenizer is not None
     unknown = preprocessing.tokenizer.unknown_token_id
-    for name, ids in zip(names, preprocessing.tokenizer.encode(texts), strict=False):
-        if unknown in ids:
-            log.warning(
-                "%s: %s of %s tokens are unknown to the model",
-                in_short(name),
-                ids.count(unknown),
-                len(ids),
-            )
+    if unknown is None:
+        return
+    encoded = preprocessing.tokenizer.encode(texts)
+    counts = [
+        (name, ids.count(unknown), len(ids))
+        for name, ids in zip(names, encoded, strict=True)
+    ]
+    partly = [one for one in counts if one[1]]
+    for name, count, length in partly[:MOST_WARNINGS]:
+        log.warning(
+            "%s: %s of %s tokens are unknown to the model",
+            in_short(name),
+            count,
+            length,
+        )
+    if len(partly) > MOST_WARNINGS:
+        log.warning(
+            "%s more of %s texts hold tokens that are unknown to the model",
+            len(partly) - MOST_WARNINGS,
+            len(counts),
+        )
 
 
 def _check_shape(given: Sequence[int], taken: Sequence[int | None]) -> None:

@@ -8,14 +8,21 @@ from typing import Any
 import numpy as np
 
 from kzoo.datasets.csv_file import Table, decoded, is_number
-from kzoo.datasets.image_files import find_images, is_ignored, kinds, log_left_out
+from kzoo.datasets.image_files import (
+    SUFFIXES,
+    find_images,
+    is_ignored,
+    kinds,
+    log_left_out,
+)
 from kzoo.datasets.in_memory import as_array, frame_inputs, is_frame
 from kzoo.datasets.table import files_of, texts_of
 from kzoo.hparams import in_short, nearest
 from kzoo.preprocessing.text import in_short as text_in_short
 
 PAIRS = "pairs of texts"
-TEXT_FILES = (".txt", ".text", ".md", ".rst")
+# A word that ends so is a file's name, also to a model of texts.
+FILES = (*SUFFIXES, ".txt", ".text", ".md", ".rst", ".html", ".pdf", ".doc", ".docx")
 # Axes of one raw example, by what the model reads.
 AXES = {
     "images": ("height", "width", "channels"),
@@ -188,9 +195,9 @@ def texts(source: str | os.PathLike[str]) -> Iterator[tuple[str, str]]:
 
 
 def _names_a_file(source: str) -> bool:
-    """Whether it is the name of a file that is there, or ends like a text file's."""
+    """Whether it is the name of a file that is there, or ends like one."""
     path = Path(source)
-    called_so = path.suffix.lower() in TEXT_FILES and " " not in source.strip()
+    called_so = path.suffix.lower() in FILES and " " not in source.strip()
     return called_so or bool(path.suffix and _is_file(path))
 
 
