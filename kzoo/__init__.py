@@ -31,6 +31,7 @@ _HOMES = {
     "load_dataset": "kzoo.datasets",
     "Recipe": "kzoo.training",
     "train": "kzoo.training",
+    "lr_find": "kzoo.training",
     "evaluate": "kzoo.training",
     "predict": "kzoo.training",
     "generate": "kzoo.generation",

@@ -12,7 +12,7 @@ import pytest
 
 import kzoo
 from kzoo import index
-from kzoo.cli.main import COMMANDS, epilog, parser_of
+from kzoo.cli.main import COMMANDS, epilog, module_of, parser_of
 from kzoo.hparams import Declaration, declarations
 from kzoo.pretraining.names import NAMES
 from kzoo.pretraining.objectives import OBJECTIVES
@@ -77,6 +77,23 @@ WRONG = {
     "train mlp --out photos": "photos is not empty and holds no run",
     "train --config missing.json": "missing.json is missing",
     "train mlp --plugin missing.py": "there is no plug-in file missing.py",
+    "lr-find mpl": "unknown model 'mpl'. Did you mean 'mlp'?",
+    "lr-find missing/": "there is no folder missing",
+    "lr-find mlp --dataset digit": "unknown dataset 'digit'. Did you mean 'digits'?",
+    "lr-find mlp --data sed=1": "has no option 'sed'",
+    "lr-find mlp --recipe cnn_digit": "unknown recipe 'cnn_digit'. Did you mean",
+    "lr-find mlp --set units=0": "mlp: units=[0] is not",
+    "lr-find mlp --batch-size 0": "batch_size=0 is not an int of at least 1",
+    "lr-find mlp --steps 19": "steps=19: 20 at least",
+    "lr-find mlp --steps many": "invalid int value: 'many'",
+    "lr-find mlp --min 0": "min_rate=0 and max_rate=10: the lowest rate must be above",
+    "lr-find mlp --min 2 --max 1": "min_rate=2 and max_rate=1",
+    "lr-find mlp --min nan": "min_rate=nan and max_rate=10",
+    "lr-find mlp --max inf": "the highest, which must be finite",
+    "lr-find mlp --out x.txt": "x.txt ends in none of .png, .pdf, .svg",
+    "lr-find mlp --out missing/x.png": "there is no folder missing",
+    "lr-find mlp --out ''": "--out '' names no file",
+    "lr-find mlp --backend tensorfow": "unknown backend 'tensorfow'",
     "tune mpl": "unknown model 'mpl'",
     "tune mlp --tuner baesian": "tuner='baesian' is not one of",
     "tune mlp --prune half": "prune='half' is not one of",
@@ -191,7 +208,7 @@ def test_help_ends_with_three_examples_that_parse(
     with pytest.raises(SystemExit):
         parser.parse_args([name, "--help"])
     page = capsys.readouterr().out
-    examples = sys.modules[f"kzoo.cli.{name}_command"].EXAMPLES
+    examples = sys.modules[module_of(name)].EXAMPLES
     assert len(examples) == 3
     assert page.endswith(f"{epilog(examples)}\n")
     for example in examples:

@@ -18,7 +18,7 @@ from kzoo.datasets.splits import SPLITS
 from kzoo.distribution.resolve import checked as checked_distribution
 from kzoo.hparams import Declaration, checked
 from kzoo.training.recipe import Recipe
-from kzoo.training.run import check_run_folder, check_scorable, open_run
+from kzoo.training.run import check_file, check_run_folder, check_scorable, open_run
 from kzoo.training.settings import named_recipe, sorted_settings
 
 Declared = Mapping[str, Declaration]
@@ -74,6 +74,26 @@ def check_place(parsed: argparse.Namespace, existing: str = "resume") -> None:
     if parsed.out is not None:
         check_run_folder(Path(parsed.out), existing)
     checked_distribution(parsed.distribution, backend_name(parsed.backend))
+
+
+def output_file(given: str | None, default: str) -> Path:
+    """The file that a command writes: ``--out``, which is replaced, or its default.
+
+    Raises:
+        ValueError: it is no file, or the default is there already, unasked.
+        FileNotFoundError: there is no such folder.
+    """
+    if given is None:
+        if Path(default).exists():
+            raise ValueError(
+                f"{default} is there already: name another file by --out, or the same "
+                "one to replace it"
+            )
+        return Path(default)
+    if not given.strip():
+        raise ValueError(f"--out {given!r} names no file")
+    check_file(Path(given))
+    return Path(given)
 
 
 def check_scored(folder: str, split: str) -> None:

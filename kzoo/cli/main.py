@@ -18,6 +18,7 @@ COMMANDS = {
     "list": "models of the zoo",
     "describe": "one model: its hyper-parameters, size and measured scores",
     "train": "train a model into a run folder",
+    "lr-find": "test learning rates, and suggest one",
     "tune": "search a model's hyper-parameters",
     "evaluate": "score a run on a split of its data",
     "predict": "ask a trained model about texts, files and folders",
@@ -91,12 +92,17 @@ def parser_of(called: str) -> Parser:
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         if name == called:
-            module = importlib.import_module(f"kzoo.cli.{name}_command")
+            module = importlib.import_module(module_of(name))
             module.arguments(command)
             add_plugin(command)
             command.epilog = epilog(module.EXAMPLES)
             command.set_defaults(run=module.run)
     return parser
+
+
+def module_of(name: str) -> str:
+    """The module of a command."""
+    return f"kzoo.cli.{name.replace('-', '_')}_command"
 
 
 def epilog(examples: Sequence[str]) -> str:

@@ -10,8 +10,10 @@ from typing import Any
 
 from kzoo import strict_json
 from kzoo.cli.backend import add_backend, backend_name, choose
+from kzoo.cli.checks import output_file
 from kzoo.datasets.csv_file import is_table, read_table
 from kzoo.training.prediction_inputs import is_folder
+from kzoo.training.run import check_file
 
 SHOWN = 20
 ANSWERS = "predictions.csv"
@@ -83,32 +85,14 @@ def _out(parsed: argparse.Namespace) -> Path | None:
         ValueError: it would replace an input, or, unasked, a file that is there.
         FileNotFoundError: there is no such folder.
     """
-    if parsed.out is None:
-        if not any(is_table(one) or is_folder(one) for one in parsed.inputs):
-            return None
-        out = Path(ANSWERS)
-        if out.exists():
-            raise ValueError(
-                f"{out} is there already: name another file by --out, or the same one "
-                "to replace it"
-            )
-        return out
-    if not parsed.out.strip():
-        raise ValueError(f"--out {parsed.out!r} names no file")
-    out = Path(parsed.out)
-    check_folder_of(out)
+    many = any(is_table(one) or is_folder(one) for one in parsed.inputs)
+    if parsed.out is None and not many:
+        return None
+    out = output_file(parsed.out, ANSWERS)
     for one in parsed.inputs:
         if out.exists() and is_table(one) and Path(one).exists() and out.samefile(one):
             raise ValueError(f"--out {out} is an input, which would be lost")
     return out
-
-
-def check_folder_of(path: Path) -> None:
-    """Raises where the file cannot be written."""
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"there is no folder {path.parent}")
-    if path.is_dir():
-        raise ValueError(f"{path} is a folder, not a file")
 
 
 def write(path: Path, found: Sequence[Any], table: str | None = None) -> None:
@@ -120,7 +104,7 @@ def write(path: Path, found: Sequence[Any], table: str | None = None) -> None:
         table: a CSV file that has a row for each of them: its columns come first.
             Without one the first column is the input's name.
     """
-    check_folder_of(path)
+    check_file(path)
     header: tuple[str, ...] = ("input",)
     if table is None:
         rows = [[one.input] for one in found]

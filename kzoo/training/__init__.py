@@ -13,6 +13,7 @@ _HOMES = {
     "Run": "kzoo.training.run",
     "SnapshotError": "kzoo.training.snapshots",
     "evaluate": "kzoo.training.evaluate",
+    "lr_find": "kzoo.training.lr_find",
     "open_run": "kzoo.training.run",
     "plan": "kzoo.training.plan",
     "predict": "kzoo.training.predict",

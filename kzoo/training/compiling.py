@@ -18,8 +18,13 @@ from kzoo.training.schedules import optimizer
 log = logging.getLogger(__name__)
 
 
-def compiled(planned: Plan) -> keras.Model:
-    """The model, or a trainer around it, with optimizer, loss and running metrics."""
+def compiled(planned: Plan, rate: float | None = None) -> keras.Model:
+    """The model, or a trainer around it, with optimizer, loss and running metrics.
+
+    Args:
+        planned: the data and the recipe.
+        rate: a learning rate that can be assigned later; None = the recipe's schedule.
+    """
     with dtype_policy(planned.recipe.precision):
         model = planned.build()
         trained = model
@@ -32,16 +37,22 @@ def compiled(planned: Plan) -> keras.Model:
                 confidence=planned.recipe.confidence,
                 unlabelled_weight=planned.recipe.unlabelled_weight,
             )
-    return compile_by(planned, trained, model)
+    return compile_by(planned, trained, model, rate)
 
 
-def compile_by(planned: Plan, trained: keras.Model, model: keras.Model) -> keras.Model:
+def compile_by(
+    planned: Plan,
+    trained: keras.Model,
+    model: keras.Model,
+    rate: float | None = None,
+) -> keras.Model:
     """Compiles by the plan: its optimizer, the task's loss and running metrics.
 
     Args:
         planned: the data and the recipe.
         trained: what ``fit`` is called on.
         model: of kzoo's; ``trained`` itself, or the one inside it that learns.
+        rate: a learning rate that can be assigned later; None = the recipe's schedule.
     """
     recipe = planned.recipe
     steps = planned.dataset.steps_per_epoch(recipe.batch_size)
@@ -49,7 +60,7 @@ def compile_by(planned: Plan, trained: keras.Model, model: keras.Model) -> keras
         shorten_memory(trained, steps * recipe.epochs)
     staged = recipe.layer_decay < 1 or recipe.unfreeze_epochs
     trained.compile(
-        optimizer=optimizer(recipe, steps, depths(model) if staged else None),
+        optimizer=optimizer(recipe, steps, depths(model) if staged else None, rate),
         loss=task_loss(planned.task, recipe),
         **running_metrics(planned.task),
         jit_compile="auto" if recipe.jit is None else recipe.jit,

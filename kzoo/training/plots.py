@@ -43,6 +43,40 @@ def curves(path: Path, history: Sequence[dict[str, float]], metric: str) -> None
     figure.savefig(path, dpi=120)
 
 
+def loss_over_rate(
+    path: Path,
+    rates: np.ndarray,
+    losses: np.ndarray,
+    smoothed: np.ndarray,
+    *,
+    suggestion: float | None,
+    recipe_rate: float,
+    title: str,
+) -> None:
+    """Loss over the learning rate, with the suggestion and the recipe's own rate."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="C0", alpha=0.3, label="loss of a batch")
+    axes.plot(rates, smoothed, color="C0", label="smoothed")
+    for rate, color, style, label in (
+        (suggestion, "C2", "-", "suggestion"),
+        (recipe_rate, "C1", "--", "recipe"),
+    ):
+        if rate:
+            axes.axvline(rate, color=color, ls=style, label=f"{label}: {rate:.2g}")
+    # What diverges would press the rest into a line.
+    low = min(losses.min(), smoothed.min())
+    high = max(smoothed[0], min(smoothed.max(), smoothed.min() + 3 * abs(low)))
+    margin = 0.05 * (high - low) or 1.0
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=title)
+    axes.set_ylim(low - margin, high + margin)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    aside = path.with_name(f".{path.name}.tmp")
+    figure.savefig(aside, dpi=120, format=path.suffix[1:].lower())
+    aside.replace(path)
+
+
 def confusion(
     path: Path, labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]
 ) -> None:

@@ -195,6 +195,14 @@ def _standing(folder: Path, config: Mapping[str, Any], existing: str) -> str:
     raise ValueError(f"{folder} holds another run: {told}; {hint}")
 
 
+def check_file(path: Path) -> None:
+    """Raises where a file cannot be written: no such folder, or a folder itself."""
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"there is no folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+
+
 def check_run_folder(folder: Path, existing: str = "resume") -> bool:
     """Whether there is nothing in the folder yet, not even the folder.
 

@@ -168,7 +168,10 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def optimizer(
-    recipe: Recipe, steps_per_epoch: int, depths: Mapping[str, int] | None = None
+    recipe: Recipe,
+    steps_per_epoch: int,
+    depths: Mapping[str, int] | None = None,
+    rate: float | None = None,
 ) -> keras.optimizers.Optimizer:
     """The recipe's optimizer.
 
@@ -179,6 +182,7 @@ def optimizer(
         steps_per_epoch: training steps.
         depths: how far from the head each weight lies, by path, where the recipe treats
             them by that.
+        rate: a learning rate that can be assigned later; None = the recipe's schedule.
 
     Raises:
         ValueError: Keras has no optimizer of this name, or the epochs are too few.
@@ -211,7 +215,8 @@ def optimizer(
                 f"epochs={recipe.epochs} is too few"
             )
         kind = by_depth(kind, recipe, depths, steps_per_epoch)
-    made = kind(Schedule(recipe, steps_per_epoch), **options)
+    schedule = Schedule(recipe, steps_per_epoch) if rate is None else rate
+    made = kind(schedule, **options)
     if recipe.weight_decay:
         made.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     return made
