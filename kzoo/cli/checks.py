@@ -20,6 +20,7 @@ from kzoo.hparams import Declaration, checked
 from kzoo.training.recipe import Recipe
 from kzoo.training.run import check_file, check_run_folder, check_scorable, open_run
 from kzoo.training.settings import named_recipe, sorted_settings
+from kzoo.training.tracking import check_tracker
 
 Declared = Mapping[str, Declaration]
 
@@ -70,7 +71,8 @@ def check_request(
 
 
 def check_place(parsed: argparse.Namespace, existing: str = "resume") -> None:
-    """Raises where the command's ``--out`` or ``--distribution`` cannot be used."""
+    """Raises where ``--out``, ``--distribution`` or ``--track`` cannot be used."""
+    check_tracker(parsed.track)
     if parsed.out is not None:
         check_run_folder(Path(parsed.out), existing)
     checked_distribution(parsed.distribution, backend_name(parsed.backend))

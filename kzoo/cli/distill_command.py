@@ -89,6 +89,8 @@ def check(parsed: argparse.Namespace) -> None:
 def _check_study(parsed: argparse.Namespace) -> None:
     if len(parsed.teacher) > 1:
         raise ValueError("a study takes one teacher")
+    if parsed.track is not None:
+        raise ValueError("a study takes no --track")
     if parsed.seed is not None:
         raise ValueError("a study takes --seeds, the number of them, instead of --seed")
 
@@ -120,6 +122,7 @@ def _distill(parsed: argparse.Namespace) -> int:
         existing=existing(parsed),
         distribution=parsed.distribution,
         callbacks=() if parsed.json else (ProgressLine(),),
+        track=parsed.track,
         **_request(parsed),
     )
     path = done.folder / REPORT

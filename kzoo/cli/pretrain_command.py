@@ -69,6 +69,7 @@ def _pretrain(parsed: argparse.Namespace) -> int:
         existing=existing(parsed),
         distribution=parsed.distribution,
         callbacks=() if parsed.json else (ProgressLine(),),
+        track=parsed.track,
         **_request(parsed),
     )
     if parsed.json:

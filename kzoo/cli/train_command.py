@@ -93,6 +93,7 @@ def _train(parsed: argparse.Namespace) -> int:
         existing=existing(parsed),
         distribution=parsed.distribution,
         callbacks=() if parsed.json else (ProgressLine(),),
+        track=parsed.track,
         **request,
     )
     if parsed.json:

@@ -35,6 +35,9 @@ def add_training(
     parser.add_argument("--distribution", metavar="X", default="none")
     add_backend(parser)
     parser.add_argument(
+        "--track", metavar="T", help="show the run in mlflow, wandb or trackio too"
+    )
+    parser.add_argument(
         "--fresh", action="store_true", help="move a run that lies there aside"
     )
     parser.add_argument(

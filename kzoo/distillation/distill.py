@@ -24,6 +24,7 @@ from kzoo.training.fit import config_of, fit_into, seeded
 from kzoo.training.plan import Plan, plan
 from kzoo.training.recipe import Recipe
 from kzoo.training.run import Run, logged, open_run, prepared, standing
+from kzoo.training.tracking import check_tracker, tracked
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ def distill(
     existing: str = "resume",
     distribution: str = "none",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    track: str | None = None,
     **settings: Any,
 ) -> Run:
     """Trains a student with a teacher, and leaves an ordinary run folder of it.
@@ -66,6 +68,7 @@ def distill(
         existing: what to do with a run that lies there, as in ``kzoo.train``.
         distribution: one of ``kzoo.distribution.KINDS``.
         callbacks: Keras callbacks to run along.
+        track: a tracker that shows the run too: ``mlflow``, ``wandb`` or ``trackio``.
         **settings: the student's hyper-parameters and recipe fields by name.
 
     Returns:
@@ -84,6 +87,7 @@ def distill(
         >>> run.config["distillation"]["method"]
         'kd'
     """
+    check_tracker(track)
     chosen = hparams.replace(
         DistillOptions(), "distill", {**(options or {}), "method": method}
     )
@@ -99,51 +103,76 @@ def distill(
     if planned.recipe.deterministic:
         distributions.enable_determinism()
     if chosen.generations > 1:
-        given = [earlier_generations(given, planned, chosen, folder, distribution)]
+        given = [
+            earlier_generations(given, planned, chosen, folder, distribution, track)
+        ]
     train_teacher = sources.trained_beside(
         folder, planned.dataset, planned.recipe.seed, distribution
     )
-    with where.scope(planned.layout):
-        peers = [peer_of(one, planned) for one in given if chosen.by_peers]
-        found = [
-            sources.find(one, train_teacher)
-            for one in given
-            if one != sources.SELF and not chosen.by_peers
-        ]
-        if chosen.by_texts:
-            sources.check_author(found, planned.dataset)
-        facts = {
-            "method": method,
-            "options": chosen.to_json(),
-            "teachers": [one.to_json(planned.dataset) for one in found],
-        }
-        if peers:
-            parts = ("model", "start")
-            facts["peers"] = [{k: one.to_json()[k] for k in parts} for one in peers]
-        config = config_of(planned, where) | {"distillation": facts}
-        if standing(folder, config, existing) == "finished":
-            log.info("%s is finished already", folder)
-        else:
-            with seeded(planned.recipe.seed):
-                made = (
-                    together(planned, peers, chosen)
-                    if peers
-                    else compiled(planned, found, chosen)
-                )
-                with prepared(folder, config, existing) as run, logged(folder):
-                    tell(found, planned)
-                    if chosen.by_texts:
-                        texts = kept_in(
-                            folder, found[0].model, planned.dataset, chosen.num_beams
-                        )
-                        planned = dataclasses.replace(planned, dataset=texts)
-                    kept = None if chosen.by_texts else made.student
-                    fit_into(run, planned, made, kept=kept, callbacks=callbacks)
-    run = Run(folder)
-    wanted = chosen.report and found and where.is_chief
-    if wanted and not (folder / REPORT).exists():
-        compare(found[0].run or found[0].alone(), run, planned.dataset)
+    with tracked(track, folder, where) as trackers:
+        with where.scope(planned.layout):
+            peers = [peer_of(one, planned) for one in given if chosen.by_peers]
+            found = [
+                sources.find(one, train_teacher)
+                for one in given
+                if one != sources.SELF and not chosen.by_peers
+            ]
+            if chosen.by_texts:
+                sources.check_author(found, planned.dataset)
+            facts = {
+                "method": method,
+                "options": chosen.to_json(),
+                "teachers": [one.to_json(planned.dataset) for one in found],
+            }
+            if peers:
+                parts = ("model", "start")
+                facts["peers"] = [{k: one.to_json()[k] for k in parts} for one in peers]
+            config = config_of(planned, where) | {"distillation": facts}
+            if standing(folder, config, existing) == "finished":
+                log.info("%s is finished already", folder)
+            else:
+                request = (folder, config, existing)
+                taught(request, planned, found, peers, chosen, [*callbacks, *trackers])
+        run = Run(folder)
+        wanted = chosen.report and found and where.is_chief
+        if wanted and not (folder / REPORT).exists():
+            compare(found[0].run or found[0].alone(), run, planned.dataset)
     return run
+
+
+def taught(
+    request: tuple[Path, Mapping[str, Any], str],
+    planned: Plan,
+    found: Sequence[sources.Found],
+    peers: Sequence[Plan],
+    chosen: DistillOptions,
+    callbacks: Sequence[keras.callbacks.Callback],
+) -> None:
+    """Builds and trains the student, with its teachers or its peers.
+
+    Args:
+        request: the run folder, its config, and what to do with a run that lies there.
+        planned: the student, its data and its recipe.
+        found: the teachers.
+        peers: networks that learn beside the student.
+        chosen: options of the method.
+        callbacks: Keras callbacks to run along.
+    """
+    with seeded(planned.recipe.seed):
+        made = (
+            together(planned, peers, chosen)
+            if peers
+            else compiled(planned, found, chosen)
+        )
+        with prepared(*request) as run, logged(run.folder):
+            tell(found, planned)
+            if chosen.by_texts:
+                texts = kept_in(
+                    run.folder, found[0].model, planned.dataset, chosen.num_beams
+                )
+                planned = dataclasses.replace(planned, dataset=texts)
+            kept = None if chosen.by_texts else made.student
+            fit_into(run, planned, made, kept=kept, callbacks=callbacks)
 
 
 def compiled(
@@ -215,6 +244,7 @@ def earlier_generations(
     options: DistillOptions,
     folder: Path,
     distribution: str,
+    track: str | None,
 ) -> Run:
     """The last student before this one, each in ``{out}_generation_{i}``.
 
@@ -235,6 +265,7 @@ def earlier_generations(
             place,
             options=values,
             distribution=distribution,
+            track=track,
             **settings,
         )
     return open_run(teacher)

@@ -24,6 +24,7 @@ from kzoo.training.pictures import reconstructions
 from kzoo.training.plan import Plan, plan, starting_point
 from kzoo.training.recipe import Recipe
 from kzoo.training.run import Run, logged, prepared, recorded, standing
+from kzoo.training.tracking import check_tracker, tracked
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +41,7 @@ def pretrain(
     existing: str = "resume",
     distribution: str = "none",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    track: str | None = None,
     **settings: Any,
 ) -> Run:
     """Trains an encoder on inputs alone, and leaves a run folder of it.
@@ -59,6 +61,7 @@ def pretrain(
         existing: what to do with a run that lies there, as in ``kzoo.train``.
         distribution: one of ``kzoo.distribution.KINDS``.
         callbacks: Keras callbacks to run along.
+        track: a tracker that shows the run too: ``mlflow``, ``wandb`` or ``trackio``.
         **settings: the encoder's hyper-parameters and recipe fields by name.
 
     Returns:
@@ -78,6 +81,7 @@ def pretrain(
         >>> tuned.config["start"]["from"] == str(run.folder)
         True
     """
+    check_tracker(track)
     found = find_objective(objective)
     chosen = hparams.replace(found.options, objective, options or {})
     where = distributions.resolve(distribution)
@@ -111,7 +115,11 @@ def pretrain(
     folder = Path(out or f"runs/{name}")
     facts = {"objective": objective, "options": chosen.to_json()}
     config = config_of(planned, where) | {"pretraining": facts}
-    with seeded(planned.recipe.seed), where.scope(planned.layout):
+    with (
+        seeded(planned.recipe.seed),
+        where.scope(planned.layout),
+        tracked(track, folder, where) as trackers,
+    ):
         if standing(folder, config, existing) == "finished":
             log.info("%s is finished already", folder)
             return Run(folder)
@@ -126,7 +134,7 @@ def pretrain(
                 planned,
                 trainer,
                 saved=trainer.encoder,
-                callbacks=callbacks,
+                callbacks=[*callbacks, *trackers],
                 splits=("validation",),
                 drawn=lambda run: draw(run, planned, trainer),
             )

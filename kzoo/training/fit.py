@@ -33,6 +33,7 @@ from kzoo.training.run import (
     standing,
 )
 from kzoo.training.snapshots import prepare_variables
+from kzoo.training.tracking import check_tracker, tracked
 
 log = logging.getLogger(__name__)
 
@@ -48,6 +49,7 @@ def train(
     existing: str = "resume",
     distribution: str = "none",
     callbacks: Sequence[keras.callbacks.Callback] = (),
+    track: str | None = None,
     **settings: Any,
 ) -> Run:
     """Trains a model and leaves a run folder.
@@ -68,6 +70,7 @@ def train(
             ``extend`` goes on with one that had fewer epochs.
         distribution: one of ``kzoo.distribution.KINDS``.
         callbacks: Keras callbacks to run along.
+        track: a tracker that shows the run too: ``mlflow``, ``wandb`` or ``trackio``.
         **settings: hyper-parameters and recipe fields by name.
 
     Returns:
@@ -86,6 +89,7 @@ def train(
         >>> run.config["recipe"]["epochs"]
         2
     """
+    check_tracker(track)
     where = distributions.resolve(distribution)
     with recorded() as of_data:
         planned = plan(
@@ -98,7 +102,11 @@ def train(
         )
     folder = Path(out or f"runs/{planned.name}_{planned.dataset.short_name}")
     config = config_of(planned, where)
-    with seeded(planned.recipe.seed), where.scope(planned.layout):
+    with (
+        seeded(planned.recipe.seed),
+        where.scope(planned.layout),
+        tracked(track, folder, where) as trackers,
+    ):
         if standing(folder, config, existing) == "finished":
             log.info("%s is finished already", folder)
             return Run(folder)
@@ -108,7 +116,7 @@ def train(
             ready = compiled(planned)
         early = of_data + of_model
         with prepared(folder, config, existing) as run, logged(folder, early):
-            return fit_into(run, planned, ready, callbacks=callbacks)
+            return fit_into(run, planned, ready, callbacks=[*callbacks, *trackers])
 
 
 def config_of(planned: Plan, where: distributions.Distribution) -> dict[str, Any]:
