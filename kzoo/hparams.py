@@ -302,7 +302,8 @@ def identity(model: Any) -> Identity:
     if not isinstance(found, Identity):
         raise ValueError(
             f"model {model.name!r} has no kzoo identity: it was not made by "
-            "kzoo.build_model or kzoo.load (keras.models.load_model drops it)"
+            "kzoo.build_model or kzoo.load (a .keras file: import kzoo.registry "
+            "before keras.saving.load_model)"
         )
     return found
 

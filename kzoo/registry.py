@@ -13,6 +13,7 @@ from keras.src.backend.common import global_state
 from kzoo import hparams, index, plugins
 from kzoo.hparams import Identity, identity
 from kzoo.initial_weights import drawn_in_few_sizes
+from kzoo.keras_files import keep_identity, read_identities
 from kzoo.macs import counted, input_shapes, shapes_only
 from kzoo.macs.counting import NotCountedError
 from kzoo.models import (
@@ -108,6 +109,8 @@ TRAINERS: tuple[Family, ...] = (
     autoencoding.FAMILY,
 )
 
+read_identities()
+
 _by_name: dict[str, Family] = {
     name: family for family in (*FAMILIES, *TRAINERS) for name in family.variants
 }
@@ -176,6 +179,7 @@ def build_model(name: str, /, **values: Any) -> keras.Model:
         chosen.to_json(),
         {part: _part_identity(inner) for part, inner in parts.items()},
     )
+    keep_identity(model)
     return model
 
 

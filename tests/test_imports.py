@@ -11,7 +11,15 @@ import pytest
 
 FLOORS = (
     {"hparams", "lazy", "strict_json", "tasks"},
-    {"layers", "losses", "preprocessing", "features", "macs", "initial_weights"},
+    {
+        "layers",
+        "losses",
+        "preprocessing",
+        "features",
+        "macs",
+        "initial_weights",
+        "keras_files",
+    },
     {"models"},
     {"registry", "index", "plugins", "extend"},
     {"datasets", "distribution", "weights", "generation", "generation_options"},

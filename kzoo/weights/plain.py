@@ -16,6 +16,7 @@ import numpy as np
 
 from kzoo.distribution import current
 from kzoo.hparams import Identity
+from kzoo.keras_files import without_identity
 from kzoo.weights import KERAS
 
 
@@ -82,7 +83,7 @@ def architecture(model: keras.Model) -> str:
 
     Names that Keras counts up, such as ``dense_3``, do not change it.
     """
-    text = json.dumps(model.get_config(), sort_keys=True, default=str)
+    text = json.dumps(without_identity(model.get_config()), sort_keys=True, default=str)
     layers = [model, *model._flatten_layers(include_self=False)]
     for i, name in enumerate(dict.fromkeys(layer.name for layer in layers)):
         text = text.replace(json.dumps(name), f'"#{i}"')
