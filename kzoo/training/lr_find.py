@@ -225,7 +225,6 @@ def _losses(
         parts = []
         for j in range(i * accumulated, (i + 1) * accumulated):
             inputs, labels, weights = batches[j]
-            trained.reset_metrics()  # else it is the mean of all batches so far
             logs = trained.train_on_batch(
                 inputs, labels, sample_weight=weights, return_dict=True
             )
