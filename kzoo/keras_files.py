@@ -4,19 +4,14 @@ import json
 from typing import Any
 
 import keras
+from keras.src.models.functional import Functional
 
 from kzoo.hparams import Identity
 
 KEY = "kzoo"
 
 
-def _functional_class() -> Any:
-    given = keras.Input((1,))
-    return type(keras.Model(given, given))
-
-
-_FUNCTIONAL = _functional_class()
-_read_back: set[type] = {_FUNCTIONAL}
+_read_back: set[type] = {Functional}
 
 
 class _Reader:
@@ -24,7 +19,7 @@ class _Reader:
 
     @classmethod
     def from_config(cls, config: dict[str, Any], **options: Any) -> keras.Model:
-        return _restored(_FUNCTIONAL.from_config, config, options)
+        return _restored(Functional.from_config, config, options)
 
 
 def _restored(read: Any, config: dict[str, Any], options: dict[str, Any]) -> Any:
@@ -50,7 +45,7 @@ def keep_identity(model: keras.Model) -> None:
     Keras itself ignores the entry in a functional model's file, so the file loads
     where kzoo is not imported, too.
     """
-    if type(model) not in _read_back or not isinstance(model, _FUNCTIONAL):
+    if type(model) not in _read_back or not isinstance(model, Functional):
         return
     of_keras = model.get_config
     model.get_config = lambda: {**of_keras(), KEY: json.dumps(model.kzoo.to_json())}
@@ -64,7 +59,7 @@ def read_identities() -> None:
         if own and issubclass(kind, keras.Model) and kind not in _read_back:
             kind.from_config = _reading(_raw(kind))
             _read_back.add(kind)
-    known[keras.saving.get_registered_name(_FUNCTIONAL)] = _Reader
+    known[keras.saving.get_registered_name(Functional)] = _Reader
 
 
 def _raw(kind: type) -> Any:

@@ -32,6 +32,12 @@ for path in sorted(Path(sys.argv[1]).glob("*.keras")):
     assert model.kzoo.name == path.stem, model.kzoo
     print(path.stem)
 """
+NAMES_OF_KERAS = """
+import kzoo.registry
+import keras
+given = keras.Input((1,))
+print(given.name, keras.Model(given, given).name)
+"""
 WITHOUT_KZOO = """
 import sys
 import keras
@@ -118,3 +124,9 @@ def test_files_need_kzoos_layers_and_nothing_else(tmp_path: Path) -> None:
         np.savez(tmp_path / f"{name}.npz", answer=answer, **given)
         model.save(tmp_path / f"{name}.keras")
     assert in_another_process(READ, str(tmp_path)) == sorted(NAMES)
+
+
+@pytest.mark.slow
+def test_the_import_takes_no_name_that_keras_counts_up() -> None:
+    given = NAMES_OF_KERAS.replace("import kzoo.registry", "")
+    assert in_another_process(NAMES_OF_KERAS) == in_another_process(given)
