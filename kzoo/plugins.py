@@ -107,7 +107,7 @@ def record(names: Iterable[str], module: Mapping[str, Any]) -> None:
     if origin is None:
         name, file = str(module.get("__name__")), module.get("__file__")
         if name == "__main__":
-            origin = {"script": str(file)} if file else {"script": "a session"}
+            origin = {"script": str(file)} if file else {"script": "an interpreter"}
         else:
             origin = {"module": name} | ({"path": str(file)} if file else {})
     _origins.update(dict.fromkeys(names, origin))
@@ -124,16 +124,19 @@ def origin_of(name: str) -> Origin | None:
     return _origins.get(name)
 
 
-def sources() -> list[str]:
+def sources(model: str) -> list[str]:
     """What another process must name by ``note`` to have the same families.
 
+    Args:
+        model: the name of the one that it is to build.
+
     Raises:
-        ValueError: a family that was registered by a script, which no other process
-            can import.
+        ValueError: its family was registered by a script, which no other process can
+            import.
     """
     found = [str(Path(s).resolve()) if _is_file(s) else s for s in _imported]
     for name, origin in _origins.items():
-        if "script" in origin:
+        if "script" in origin and name == model:
             raise ValueError(
                 f"the family of {name} is registered by {origin['script']} alone, "
                 "which other processes cannot import: put it into a file of its own, "

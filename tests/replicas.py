@@ -45,7 +45,11 @@ def prepare() -> None:
     os.environ["KERAS_BACKEND"] = BACKEND
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     if BACKEND == "jax":
-        flag = f"--xla_force_host_platform_device_count={REPLICAS}"
+        # Devices wait for one another; on a busy machine longer than XLA's 40 seconds.
+        flag = (
+            f"--xla_force_host_platform_device_count={REPLICAS} "
+            "--xla_cpu_collective_call_terminate_timeout_seconds=600"
+        )
         # Beside what the machine or the caller asks of XLA.
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
         return

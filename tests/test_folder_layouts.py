@@ -196,7 +196,8 @@ def test_names_that_hardly_differ_are_named(
     assert len(kzoo.load_dataset(f"folder:{tmp_path}").spec.classes) == 7
     assert "' cat' and 'cat' are 2 classes of" in caplog.text
     assert "'01' and '1' are 2 classes of" in caplog.text
-    assert len(caplog.records) == 3
+    named = [r for r in caplog.records if "classes of" in r.message]
+    assert len(named) == 3
     assert list(similar_names(["0", "00", "NA", "na", "-1", "1"])) == [
         ["0", "00"],
         ["NA", "na"],

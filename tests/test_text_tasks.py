@@ -181,7 +181,7 @@ def test_tokens_with_a_class_each_step_train_an_lstm(tmp_path: Path) -> None:
     assert run.metrics["test"]["f1"] == 1.0
     with pytest.raises(ValueError, match="text_cnn does not serve arrays"):
         plan("text_cnn", (tokens, labels))
-    with pytest.raises(ValueError, match="no class for each step of inputs"):
+    with pytest.raises(ValueError, match="neither one-hot nor a class for each step"):
         plan("lstm", (tokens, labels[:, :5]))
 
 

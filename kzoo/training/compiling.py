@@ -57,7 +57,7 @@ def compile_by(
     recipe = planned.recipe
     steps = planned.dataset.steps_per_epoch(recipe.batch_size)
     if hasattr(model, "kzoo"):  # a network of the caller's own is trained as it is
-        shorten_memory(trained, steps * recipe.epochs)
+        shorten_memory(trained, steps)
     staged = recipe.layer_decay < 1 or recipe.unfreeze_epochs
     trained.compile(
         optimizer=optimizer(recipe, steps, depths(model) if staged else None, rate),
@@ -69,23 +69,24 @@ def compile_by(
     return trained
 
 
-# A run is so many times as long as the memory of its running statistics, at least.
-MEMORIES = 8
+# Running statistics of batch normalisation reach back so far at most.
+MEMORY_EPOCHS = 5
 
 
-def shorten_memory(model: keras.Model, steps: int) -> None:
-    """Running statistics of batch normalisation that a run of so many steps can reach.
+def shorten_memory(model: keras.Model, steps_per_epoch: int) -> None:
+    """Running statistics of batch normalisation that a small dataset can reach.
 
     At Keras's momentum of 0.99 they still hold a third of their first values after a
     hundred steps: a small dataset would be learned by heart in training, and answered
-    at random in validation. So they reach back an eighth of the run at most; in runs of
-    800 steps or more the momentum of 0.99 stays.
+    at random in validation. So they reach back five epochs at most; with 20 steps an
+    epoch or more the momentum of 0.99 stays. The number of epochs plays no part, so
+    that a run may be extended.
 
     Args:
         model: changed in place, before it is compiled.
-        steps: of the whole run.
+        steps_per_epoch: of its training.
     """
-    most = max(0.5, 1 - MEMORIES / steps)
+    most = 1 - 1 / (MEMORY_EPOCHS * steps_per_epoch)
     slow = [
         layer
         for layer in model._flatten_layers()
@@ -94,7 +95,11 @@ def shorten_memory(model: keras.Model, steps: int) -> None:
     for layer in slow:
         layer.momentum = most
     if slow:
-        log.info("momentum of batch normalisation: %.3g, for %s steps", most, steps)
+        log.info(
+            "momentum of batch normalisation: %.3g, for %s steps an epoch",
+            most,
+            steps_per_epoch,
+        )
 
 
 def task_loss(task: Task, recipe: Recipe) -> TaskLoss:

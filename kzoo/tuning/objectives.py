@@ -77,9 +77,9 @@ def cost(name: str, model: keras.Model, dataset: Dataset) -> float:
     return latency_ms(model, dataset, batch_sizes=(1,))["1"]
 
 
-def finite(values: Mapping[str, float]) -> bool:
-    """Whether all of them are numbers."""
-    return all(math.isfinite(value) for value in values.values())
+def finite(values: Mapping[str, float | None]) -> bool:
+    """Whether all of them are numbers; None is one that JSON could not hold."""
+    return all(value is not None and math.isfinite(value) for value in values.values())
 
 
 def pareto_front(

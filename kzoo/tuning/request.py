@@ -122,7 +122,7 @@ class Request:
             "model": str(self.model),
             "recipe": recipe.to_json() if isinstance(recipe, Recipe) else recipe,
             "options": self.options.to_json(),
-            "plugins": plugins.sources(),
+            "plugins": plugins.sources(str(self.model)),
         }
 
 
