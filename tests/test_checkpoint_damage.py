@@ -80,7 +80,11 @@ def test_what_holds_no_weights_is_named(tmp_path: Path) -> None:
     for content, message in (
         ([one], "it holds list"),
         ({}, "it holds nothing"),
-        ({"student": {"a": one}, "teacher": {"a": one}}, "it holds student, teacher"),
+        (
+            {"student": {"a": one}, "teacher": {"a": one}},
+            "it holds 'student', 'teacher'",
+        ),
+        ({"mo\ndel": {"a": one}}, r"it holds 'mo\\ndel'"),
         ({"a": one, "epoch": 3}, "'epoch' is no tensor"),
         ({"state_dict": {"a": one, "b": 1}}, "'b' under 'state_dict' is no tensor"),
         ({"a": one.to_sparse()}, "'a' is sparse or quantised"),

@@ -157,9 +157,9 @@ def _no_state_dict(content: Any, path: list[str], is_tensor: Any, source: str) -
         return f"{line}: it holds {type(content).__name__}{inside}"
     if not content:
         return f"{line}: it holds nothing{inside}"
-    others = [str(k)[:60] for k, value in content.items() if not is_tensor(value)]
+    others = [repr(k)[:60] for k, value in content.items() if not is_tensor(value)]
     if len(others) < len(content):
-        return f"{line}: {others[0] if others else 'a key'!r}{inside} is no tensor"
+        return f"{line}: {others[0] if others else 'a key'}{inside} is no tensor"
     return (
         f"{line}: it holds {', '.join(others[:6])}{inside}; the weights are looked for "
         f"under {', '.join(RAW)} and {', '.join(AVERAGED)}"
