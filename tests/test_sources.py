@@ -287,7 +287,7 @@ def generator() -> Any:
     ("source", "line"),
     [
         (generator(), "the data: generator can be read only once"),
-        ({"train": generator(), "validation": (X, Y), "test": (X, Y)}, "train: gen"),
+        ({"train": (X, Y), "validation": generator(), "test": (X, Y)}, "validation: g"),
         (Endless(), "Endless has no end"),
         (Noisy(), "Noisy gives other examples each time it is read"),
         ([*batches(), (X[:, :3], Y)], "batch 4 has inputs of shape (60, 3), batch 0"),

@@ -19,6 +19,7 @@ from kzoo.datasets import (
     language,
     skip_gram,
     sources,
+    streams,
     table,
     text,
     tfds,
@@ -105,6 +106,13 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
         groups = options.pop("groups", None)
         if isinstance(groups, bool):  # of a run's record, which holds no arrays
             options["groups"], groups = groups, None
+        if isinstance(source, Mapping) and streams.is_stream(source.get("train")):
+            return streams.from_stream(source, options, groups)
+        if "steps" in options:
+            raise ValueError(
+                "steps= is for a stream as train; these examples have a number, which "
+                "makes an epoch"
+            )
         given = source.values() if isinstance(source, Mapping) else [source]
         if any(map(sources.is_source, given)):
             return _from_batches(source, options, groups)

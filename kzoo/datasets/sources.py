@@ -88,7 +88,7 @@ def as_arrays(source: Any, options: SourceOptions, ordered: bool = False) -> Any
         arrays[name] = one
         if is_source(one):
             arrays[name] = _read(one, str(name), free, options, ordered)
-            free -= _size(arrays[name])
+            free -= size_of(arrays[name])
     return arrays
 
 
@@ -110,16 +110,16 @@ def _read(
     for pair in _batches(source, count, name):
         read.append(pair)
         keys += _keys(pair)
-        size += _size(pair)
-        if max(size, _size(read[0]) * (count - 1)) > free:
+        size += size_of(pair)
+        if max(size, size_of(read[0]) * (count - 1)) > free:
             raise ValueError(
-                f"{name}: {count} batches of {_size(read[0]) / MIB:.1f} MiB do not fit "
-                f"into memory={options.memory} (MiB): take fewer, or raise memory"
+                f"{name}: {count} batches of {size_of(read[0]) / MIB:.1f} MiB do not "
+                f"fit into memory={options.memory} (MiB): take fewer, or raise memory"
             )
     if not keys:
         raise ValueError(f"{name}: {type(source).__name__} has no examples")
     again = [key for pair in _batches(source, count, name) for key in _keys(pair)]
-    inputs, labels = _joined(read)
+    inputs, labels = joined(read)
     if class_names(source) and labels.size == len(labels):  # of label_mode="binary"
         labels = _whole(labels)
     log.info("%s: %s examples read from %s", name, len(keys), type(source).__name__)
@@ -202,9 +202,9 @@ def _batches(source: Any, count: int, name: str) -> Iterator[Pair]:
     first: Pair | None = None
     number = 0
     for i, element in enumerate(islice(elements, count + 1)):
-        pair = _pair(element, name, i)
+        pair = as_pair(element, name, i)
         first = first or pair
-        _check_alike(first, pair, name, i)
+        check_alike(first, pair, name, i)
         number += 1
         yield pair
     if number != count:
@@ -214,7 +214,7 @@ def _batches(source: Any, count: int, name: str) -> Iterator[Pair]:
         )
 
 
-def _pair(element: Any, name: str, i: int) -> Pair:
+def as_pair(element: Any, name: str, i: int) -> Pair:
     """The inputs and labels of one batch."""
     if isinstance(element, tuple | list) and len(element) == 3:
         if element[2] is not None:
@@ -275,7 +275,7 @@ def _arrays(pair: Pair) -> dict[str, np.ndarray]:
     return {**named, "labels": labels}
 
 
-def _check_alike(first: Pair, pair: Pair, name: str, i: int) -> None:
+def check_alike(first: Pair, pair: Pair, name: str, i: int) -> None:
     """Raises a ``ValueError`` where a batch does not go with the first."""
     ours, theirs = _arrays(first), _arrays(pair)
     if set(ours) != set(theirs):
@@ -295,7 +295,7 @@ def _check_alike(first: Pair, pair: Pair, name: str, i: int) -> None:
             )
 
 
-def _joined(pairs: list[Pair]) -> Pair:
+def joined(pairs: list[Pair]) -> Pair:
     """All batches as one."""
     named = [_arrays(pair) for pair in pairs]
     whole = {key: np.concatenate([one[key] for one in named]) for key in named[0]}
@@ -315,7 +315,7 @@ def _keys(pair: Pair) -> list[bytes]:
     return keys
 
 
-def _size(pair: Pair) -> int:
+def size_of(pair: Pair) -> int:
     """Bytes of a batch in memory."""
     texts = [one for one in _arrays(pair).values() if one.dtype == object]
     letters = sum(len(text) for one in texts for text in one.ravel())

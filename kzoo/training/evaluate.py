@@ -15,6 +15,7 @@ from kzoo.datasets import Dataset, load_dataset
 from kzoo.datasets.batches import share
 from kzoo.datasets.few_labels import few_labels
 from kzoo.datasets.loading import Prefetched
+from kzoo.datasets.streams import is_stream
 from kzoo.generation import generate
 from kzoo.hparams import plain
 from kzoo.registry import build_model, find_family
@@ -131,6 +132,8 @@ def _options(
     if isinstance(source, str):
         return dict(known["options"]) if source == known["name"] else {}
     options = dict(known["options"]) if known["name"] == "arrays" else {}
+    if not (isinstance(source, Mapping) and is_stream(source.get("train"))):
+        options.pop("steps", None)
     # Classes and tokens that only the training examples had.
     for key in ("num_classes", "vocab_size"):
         if theirs.get(key, 0) > 1:
