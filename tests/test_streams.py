@@ -1,6 +1,6 @@
 """Training on streams: generators, functions that make them, endless loaders."""
 
-import json
+import csv
 import logging
 from typing import Any
 
@@ -66,10 +66,14 @@ def test_batches_are_the_streams_in_its_order(make: Any) -> None:
     loaded = load(stream)
     fed = loaded.train_batches(16, seed=0)
     passes = 1 if hasattr(stream, "__next__") else 3
+    # Whole batches of 7, and in tf.data of 4 at the end of a pass, up to 1,000.
+    count = 1001 if isinstance(stream, Endless) else 60
+    count = 1002 if hasattr(stream, "cardinality") else count
+    peeked = X[np.arange(count) % 60]
     for i in range(passes * 60 // 16):
         rows = np.arange(i * 16, i * 16 + 16) % 60
         np.testing.assert_array_equal(fed[i]["labels"], Y[rows])
-        wanted = (X[rows] - X.mean(0)) / X.std(0)
+        wanted = (X[rows] - peeked.mean(0)) / peeked.std(0)
         np.testing.assert_allclose(fed[i]["inputs"], wanted, atol=1e-5)
     assert loaded.steps_per_epoch(16) == 4
 
@@ -84,8 +88,8 @@ def test_training_learns_goes_on_and_is_scored(
     assert "resuming is not exact" in caplog.text
     run = kzoo.train("mlp", data, epochs=2, existing="extend", **known)
     assert "with the stream from its beginning" in caplog.text
-    lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
-    losses = [json.loads(line)["loss"] for line in lines]
+    with (tmp_path / "run" / "history.csv").open() as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert len(losses) == 2
     assert losses[1] < losses[0]
     for scored in (data, {"train": (X, Y), **HELD_OUT}):
