@@ -123,6 +123,10 @@ def test_what_is_refused() -> None:
     data = {"train": batches, **HELD_OUT}
     with pytest.raises(ValueError, match="say how many training steps"):
         kzoo.load_dataset(data)
+    with pytest.raises(ValueError, match="a stream has no option 'stepps'"):
+        kzoo.load_dataset(data, stepps=4)
+    with pytest.raises(ValueError, match="is a stream, which cannot be split"):
+        kzoo.load_dataset(batches)
     with pytest.raises(ValueError, match="steps= is for a stream"):
         kzoo.load_dataset((X, Y), steps=4)
     with pytest.raises(ValueError, match="cannot be divided among 2 workers"):

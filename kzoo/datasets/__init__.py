@@ -108,6 +108,12 @@ def load_dataset(source: Any, /, **options: Any) -> Dataset:
             options["groups"], groups = groups, None
         if isinstance(source, Mapping) and streams.is_stream(source.get("train")):
             return streams.from_stream(source, options, groups)
+        if callable(source) and streams.is_stream(source):
+            raise ValueError(
+                "the data: a function that makes batches is a stream, which cannot be "
+                "split: pass {'train': it, 'validation': ..., 'test': ...}, and "
+                "data={'steps': 100}"
+            )
         if "steps" in options:
             raise ValueError(
                 "steps= is for a stream as train; these examples have a number, which "

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import chain, count
 from threading import Lock
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from kzoo.datasets.batches import Batch, TrainBatches, balanced, philox
 from kzoo.datasets.dataset import Dataset
 from kzoo.datasets.examples import fingerprint
 from kzoo.datasets.in_memory import check_finite
-from kzoo.hparams import HParams, hp, in_short, replace
+from kzoo.hparams import hp, in_short, replace
 
 log = logging.getLogger(__name__)
 
@@ -25,10 +25,8 @@ Pair = sources.Pair
 
 
 @dataclass(frozen=True, kw_only=True)
-class StreamOptions(HParams):
-    """Options of a stream."""
-
-    noun: ClassVar[str] = "option"
+class StreamOptions(arrays.ArraysOptions, sources.SourceOptions):
+    """Options of a stream: those of arrays and of reading, and ``steps``."""
 
     steps: int | None = hp(None, "training steps of an epoch on a stream", min=1)
 
@@ -239,16 +237,17 @@ def from_stream(
     arrays.check_splits(source)
     if groups is not None:
         raise ValueError("groups= is for splits that are drawn; a stream has none")
-    chosen = _taken(options, StreamOptions())
+    names = sources.class_names(source)
+    options = {"classes": names, **options} if names else options
+    chosen = replace(StreamOptions(), "a stream", options)
+    reading = sources.SourceOptions(memory=chosen.memory)
+    kept = [field.name for field in dataclasses.fields(arrays.ArraysOptions)]
+    declared = arrays.ArraysOptions(**{name: getattr(chosen, name) for name in kept})
     if chosen.steps is None:
         raise ValueError(
             "train is a stream: say how many training steps make an epoch, as by "
             "data={'steps': 100}"
         )
-    reading = _taken(options, sources.SourceOptions())
-    names = sources.class_names(source)
-    options = {"classes": names, **options} if names else options
-    declared = replace(arrays.ArraysOptions(), "arrays", options)
     reader = Reader(source["train"])
     batches = reader.peek(reading.memory * sources.MIB // 4)
     peeked = sources.joined(batches)
@@ -274,12 +273,6 @@ def from_stream(
         understood=_understanding(ready, made),
         peeked=made.splits["train"],
     )
-
-
-def _taken(options: dict[str, Any], declared: Any) -> Any:
-    """The declared options, which are taken out of the others."""
-    names = [name for name in declared.to_json() if name in options]
-    return replace(declared, "arrays", {name: options.pop(name) for name in names})
 
 
 def _understanding(ready: Mapping[str, Any], made: Dataset) -> Callable[[Pair], Pair]:
