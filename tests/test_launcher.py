@@ -74,6 +74,13 @@ def ending(run: Path) -> tuple[str, ...]:
     )
 
 
+# Waits for the other: a worker that ends has the rest stopped, begun or not.
+BOTH = (
+    "other = folder / f'started-{1 - rank}'\n"
+    "while not (other.exists() and other.read_text()): time.sleep(0.01)\n"
+)
+
+
 def script(tmp_path: Path, text: str, **settings: Any) -> Job:
     """Two processes of a few lines, which know their rank and their start."""
     head = (
@@ -98,7 +105,7 @@ def test_a_job_ends_well_and_leaves_a_log_of_each_rank(tmp_path: Path) -> None:
 
 
 def test_one_that_dies_takes_the_job_along(tmp_path: Path) -> None:
-    text = "if rank: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(600)"
+    text = f"{BOTH}if rank: os.kill(os.getpid(), signal.SIGKILL)\ntime.sleep(600)"
     assert launch(script(tmp_path, text)) == 1
     assert starts(tmp_path) == [1, 1]
 
@@ -146,7 +153,7 @@ def test_a_sweep_ends_with_its_chief(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("code", [2, 75])
 def test_neither_a_mistake_nor_a_stop_is_tried_again(code: int, tmp_path: Path) -> None:
-    job = script(tmp_path, f"sys.exit({code})", max_restarts=3)
+    job = script(tmp_path, f"{BOTH}sys.exit({code})", max_restarts=3)
     assert launch(job) == code
     assert starts(tmp_path) == [1, 1]
 
