@@ -89,6 +89,23 @@ def test_a_folder_of_images_is_answered_as_its_pixels_are(
     )
 
 
+def test_rows_that_are_reshaped_go_in_raw(tmp_path: Path) -> None:
+    """Digits as sequences are images (8, 8, 1) until the preprocessing."""
+    settings = {"units": 8, "num_layers": 1, "epochs": 1}
+    run = kzoo.train(
+        "simple_rnn",
+        "digits",
+        data={"as_sequence": True},
+        out=tmp_path / "run",
+        **settings,
+    )
+    raw = kzoo.load_dataset("digits").splits["test"].inputs[:3]
+    sequences = raw[..., 0] / np.float32(16)
+    expected = run.load().predict(sequences, verbose=0).argmax(axis=-1)
+    found = [int(one.classes[0]) for one in predict(run, raw)]
+    assert found == expected.tolist()
+
+
 def test_an_image_of_another_size_is_brought_to_the_models(
     digits: Run, images: tuple[Path, np.ndarray], tmp_path: Path
 ) -> None:

@@ -106,15 +106,6 @@ class Table:
                 )
         return np.array([float(field) for field in fields])
 
-    def select(self, rows: Sequence[int]) -> "Table":
-        """The table with these rows alone."""
-        return Table(
-            self.path,
-            self.header,
-            [self.rows[i] for i in rows],
-            [self.lines[i] for i in rows],
-        )
-
 
 def is_number(field: str) -> bool:
     """Whether a field is a finite number.

@@ -260,7 +260,8 @@ class Asked:
         # Images have been brought to their size when they were read.
         made = dataclasses.replace(self.preprocessing, image_size=None)
         for name, row in zip(names, raw, strict=True):
-            if isinstance(row, np.ndarray):
+            # What is reshaped on its way has another shape than the model's input.
+            if isinstance(row, np.ndarray) and made.input_shape is None:
                 check_raw(row, name, self.kind, self.known)
         if self.kind == PAIRS:
             raw = {"first": raw[:, 0], "second": raw[:, 1]}  # type: ignore[assignment]
